@@ -1,0 +1,205 @@
+// reflect-metadata has to come before @peculiar/x509, whose decorators need it.
+import 'reflect-metadata';
+import { randomBytes, webcrypto } from 'node:crypto';
+import { isIP } from 'node:net';
+import {
+  AuthorityKeyIdentifierExtension,
+  BasicConstraintsExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  type Extension,
+  type JsonGeneralName,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  PemConverter,
+  SubjectAlternativeNameExtension,
+  SubjectKeyIdentifierExtension,
+  X509Certificate,
+  X509CertificateGenerator,
+} from '@peculiar/x509';
+import { UsageError } from '../common/errors.ts';
+
+/** A certificate and its private key (PKCS #8), both PEM. */
+export interface CertificateAndKey {
+  readonly cert: string;
+  readonly key: string;
+}
+
+const keyAlgorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+const dayMs = 86_400_000;
+/** Certificates begin a little in the past, for peers whose clock is behind. */
+const backdateMs = 5 * 60_000;
+const maxCommonName = 64;
+
+/** 127 random bits: positive, and distinct for as long as anyone will look (RFC 5280 4.1.2.2). */
+function serialNumber(): string {
+  const bytes = randomBytes(16);
+  bytes[0] = (bytes[0]! & 0x7f) | 0x40;
+  return bytes.toString('hex');
+}
+
+function subject(commonName: string): { CN: string[] }[] {
+  if (commonName === '' || commonName.length > maxCommonName) {
+    throw new UsageError(
+      `common name ${JSON.stringify(commonName)} of a certificate: expected 1 to ${maxCommonName} characters`,
+    );
+  }
+  return [{ CN: [commonName] }];
+}
+
+function validity(days: number, until = Infinity): { notBefore: Date; notAfter: Date } {
+  if (!(days > 0))
+    throw new UsageError(`a certificate cannot be valid for ${days} days: expected more than 0`);
+  const now = Date.now();
+  return { notBefore: new Date(now - backdateMs), notAfter: new Date(Math.min(now + days * dayMs, until)) };
+}
+
+async function exportKey(key: webcrypto.CryptoKey): Promise<string> {
+  return `${PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', key), 'PRIVATE KEY')}\n`;
+}
+
+function generateKeys(): Promise<webcrypto.CryptoKeyPair> {
+  return webcrypto.subtle.generateKey(keyAlgorithm, true, ['sign', 'verify']);
+}
+
+/** The purposes a CA's certificate and a leaf's have in common with nothing else (RFC 5280 4.2.1.3, 4.2.1.9). */
+const caUsage = [
+  new BasicConstraintsExtension(true, 0, true),
+  new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+];
+const leafUsage = [
+  new BasicConstraintsExtension(false, undefined, true),
+  new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+];
+
+/**
+ * Makes a certificate authority: ECDSA P-256, able to sign leaf certificates only.
+ * @throws UsageError when the name has not 1 to 64 characters or `days` is not positive.
+ */
+export async function makeCa({
+  commonName,
+  days,
+}: {
+  readonly commonName: string;
+  readonly days: number;
+}): Promise<CertificateAndKey> {
+  const keys = await generateKeys();
+  const name = subject(commonName);
+  const certificate = await X509CertificateGenerator.create({
+    serialNumber: serialNumber(),
+    subject: name,
+    issuer: name,
+    ...validity(days),
+    publicKey: keys.publicKey,
+    signingKey: keys.privateKey,
+    signingAlgorithm: keyAlgorithm,
+    extensions: [...caUsage, await SubjectKeyIdentifierExtension.create(keys.publicKey)],
+  });
+  return { cert: `${certificate.toString('pem')}\n`, key: await exportKey(keys.privateKey) };
+}
+
+interface Leaf {
+  readonly ca: CertificateAndKey;
+  readonly commonName: string;
+  readonly days: number;
+  readonly extensions: readonly Extension[];
+}
+
+async function makeLeaf({ ca, commonName, days, extensions }: Leaf): Promise<CertificateAndKey> {
+  const issuer = new X509Certificate(ca.cert);
+  const signingKey = await webcrypto.subtle.importKey(
+    'pkcs8',
+    PemConverter.decodeFirst(ca.key),
+    keyAlgorithm,
+    false,
+    ['sign'],
+  );
+  const keys = await generateKeys();
+  const certificate = await X509CertificateGenerator.create({
+    serialNumber: serialNumber(),
+    subject: subject(commonName),
+    issuer: issuer.subjectName,
+    ...validity(days, issuer.notAfter.getTime()),
+    publicKey: keys.publicKey,
+    signingKey,
+    signingAlgorithm: keyAlgorithm,
+    extensions: [
+      ...leafUsage,
+      ...extensions,
+      await SubjectKeyIdentifierExtension.create(keys.publicKey),
+      await AuthorityKeyIdentifierExtension.create(issuer),
+    ],
+  });
+  return { cert: `${certificate.toString('pem')}\n`, key: await exportKey(keys.privateKey) };
+}
+
+const dnsName =
+  /^(?=.{1,253}$)(?:\*\.)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i;
+
+function alternativeNames(dnsNames: readonly string[], ips: readonly string[]): JsonGeneralName[] {
+  for (const name of dnsNames) {
+    if (!dnsName.test(name) || isIP(name) !== 0) {
+      throw new UsageError(`${JSON.stringify(name)} is not a DNS name that a certificate can carry`);
+    }
+  }
+  for (const ip of ips) {
+    if (isIP(ip) === 0)
+      throw new UsageError(`${JSON.stringify(ip)} is not an IP address that a certificate can carry`);
+  }
+  const names = [
+    ...[...new Set(dnsNames)].map((value): JsonGeneralName => ({ type: 'dns', value })),
+    ...[...new Set(ips)].map((value): JsonGeneralName => ({ type: 'ip', value })),
+  ];
+  if (names.length === 0) throw new UsageError('a serving certificate needs a DNS name or an IP address');
+  return names;
+}
+
+/**
+ * Makes the certificate of a TLS server for the given DNS names and IP addresses (v4 or v6, no brackets),
+ * valid for `days` but never longer than its CA.
+ * @throws UsageError for a name or an address that a certificate can't carry, or none at all.
+ */
+export async function makeServingCertificate({
+  ca,
+  dnsNames,
+  ips,
+  days,
+}: {
+  readonly ca: CertificateAndKey;
+  readonly dnsNames: readonly string[];
+  readonly ips: readonly string[];
+  readonly days: number;
+}): Promise<CertificateAndKey> {
+  const names = alternativeNames(dnsNames, ips);
+  return makeLeaf({
+    ca,
+    // Nobody matches the common name any more (RFC 9525 2): it tells people what the certificate is for.
+    commonName: names.map(({ value }) => value).find((value) => value.length <= maxCommonName) ?? 'server',
+    days,
+    extensions: [
+      new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth]),
+      new SubjectAlternativeNameExtension(names),
+    ],
+  });
+}
+
+/**
+ * Makes the certificate of a TLS client; `commonName` is what RabbitMQ's EXTERNAL authentication takes as user.
+ * @throws UsageError when the name has not 1 to 64 characters or `days` is not positive.
+ */
+export async function makeClientCertificate({
+  ca,
+  commonName,
+  days,
+}: {
+  readonly ca: CertificateAndKey;
+  readonly commonName: string;
+  readonly days: number;
+}): Promise<CertificateAndKey> {
+  return makeLeaf({
+    ca,
+    commonName,
+    days,
+    extensions: [new ExtendedKeyUsageExtension([ExtendedKeyUsage.clientAuth])],
+  });
+}
