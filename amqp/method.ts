@@ -1,0 +1,106 @@
+import { FRAME_END, FRAME_METHOD, METHOD, REPLY, REPLY_NAME } from './constants.ts';
+import { WireError } from './error.ts';
+import { readUint32, tableEnd } from './table.ts';
+
+/** The first octet of a method's arguments in a frame: behind the frame header and the two ids. */
+export const ARGUMENTS = 11;
+
+const utf8 = new TextDecoder('utf-8', { fatal: false });
+
+/** Where the parts of a queue.declare or exchange.declare lie in its frame. */
+export interface DeclareSpans {
+  /** The queue's or exchange's name, without its length octet; ends exclusive. */
+  readonly nameStart: number;
+  readonly nameEnd: number;
+  /** The octet that holds the flag bits. */
+  readonly flagsAt: number;
+  /** The length field of the arguments table. */
+  readonly tableStart: number;
+}
+
+/** Flag bits of queue.declare (AMQP 0-9-1 section 1.7.2.1), the first bit lowest. */
+export const QUEUE_DECLARE = { passive: 1, durable: 2, exclusive: 4, autoDelete: 8, noWait: 16 } as const;
+
+/** Flag bits of exchange.declare (section 1.6.2.1); auto-delete and internal are RabbitMQ's use of reserved bits. */
+export const EXCHANGE_DECLARE = { passive: 1, durable: 2, autoDelete: 4, internal: 8, noWait: 16 } as const;
+
+/**
+ * The parts of a complete queue.declare frame: reserved short, name, flags, arguments.
+ * @throws WireError 502 when an argument reaches beyond the frame or octets are left over
+ */
+export function readQueueDeclare(frame: Uint8Array): DeclareSpans {
+  return readDeclare(frame, METHOD.queueDeclare, 1);
+}
+
+/**
+ * The parts of a complete exchange.declare frame: reserved short, name, type, flags, arguments.
+ * @throws WireError 502 when an argument reaches beyond the frame or octets are left over
+ */
+export function readExchangeDeclare(frame: Uint8Array): DeclareSpans {
+  return readDeclare(frame, METHOD.exchangeDeclare, 2);
+}
+
+function readDeclare(frame: Uint8Array, method: number, shortstrs: number): DeclareSpans {
+  const limit = frame.length - 1;
+  try {
+    const nameStart = ARGUMENTS + 3;
+    const nameEnd = skipShortstr(frame, ARGUMENTS + 2, limit);
+    const flagsAt = shortstrs === 1 ? nameEnd : skipShortstr(frame, nameEnd, limit);
+    const tableStart = flagsAt + 1;
+    const end = tableEnd(frame, tableStart, limit);
+    if (end !== limit) throw new WireError(REPLY.syntaxError, `${limit - end} octets behind the arguments`);
+    return { nameStart, nameEnd, flagsAt, tableStart };
+  } catch (error) {
+    throw error instanceof WireError ? new WireError(error.replyCode, error.message, method) : error;
+  }
+}
+
+function skipShortstr(frame: Uint8Array, at: number, limit: number): number {
+  const end = at + 1 + (at < limit ? frame[at]! : 0);
+  if (end > limit) throw new WireError(REPLY.syntaxError, 'short string cut off');
+  return end;
+}
+
+/** frame_max in octets of a complete connection.tune or connection.tune-ok frame; 0 is no limit. */
+export function readFrameMax(frame: Uint8Array): number {
+  if (frame.length - 1 < ARGUMENTS + 8) throw new WireError(REPLY.syntaxError, 'connection.tune cut off');
+  return readUint32(frame, ARGUMENTS + 2);
+}
+
+/** Reply code and text of a complete connection.close frame. @throws WireError 502 when it is cut off */
+export function readClose(frame: Uint8Array): { replyCode: number; replyText: string } {
+  const limit = frame.length - 1;
+  const end = skipShortstr(frame, ARGUMENTS + 2, limit);
+  return {
+    replyCode: (frame[ARGUMENTS]! << 8) | frame[ARGUMENTS + 1]!,
+    replyText: utf8.decode(frame.subarray(ARGUMENTS + 3, end)),
+  };
+}
+
+/**
+ * A connection.close frame (section 1.4.2.9). Its text begins with the code's name, as a broker's does, and is cut to
+ * the 255 octets of a short string.
+ * @param method class * 65536 + method of the method at fault, 0 for none
+ */
+export function encodeClose(replyCode: number, text: string, method = 0): Uint8Array {
+  const name = REPLY_NAME[replyCode];
+  const octets = cutUtf8(new TextEncoder().encode(name === undefined ? text : `${name} - ${text}`), 255);
+  const frame = new Uint8Array(ARGUMENTS + 2 + 1 + octets.length + 4 + 1);
+  const view = new DataView(frame.buffer);
+  view.setUint8(0, FRAME_METHOD);
+  view.setUint32(3, frame.length - 8);
+  view.setUint32(7, METHOD.connectionClose);
+  view.setUint16(ARGUMENTS, replyCode);
+  view.setUint8(ARGUMENTS + 2, octets.length);
+  frame.set(octets, ARGUMENTS + 3);
+  view.setUint32(frame.length - 5, method);
+  view.setUint8(frame.length - 1, FRAME_END);
+  return frame;
+}
+
+function cutUtf8(octets: Uint8Array, max: number): Uint8Array {
+  let end = Math.min(octets.length, max);
+  // 10xxxxxx is inside a character: go back to where one begins
+  while (end < octets.length && (octets[end]! & 0xc0) === 0x80) end--;
+  return octets.subarray(0, end);
+}

@@ -1,0 +1,106 @@
+import { FRAME_HEADER_SIZE, FRAME_OVERHEAD } from './constants.ts';
+import { entries, hasKey, readUint32, tableEnd } from './table.ts';
+
+/**
+ * Edits of one complete frame (type to end octet) that leave every octet alone which they don't concern. Each answers
+ * the same array when there is nothing to change and else a new one; the lengths of the frame and of the table are set
+ * right. The frame given is never written to.
+ */
+
+/** The frame with the bits of `mask` in the octet at `at` set or cleared. */
+export function withBits(frame: Uint8Array, at: number, mask: number, on: boolean): Uint8Array {
+  const octet = on ? frame[at]! | mask : frame[at]! & ~mask;
+  if (octet === frame[at]) return frame;
+  const edited = frame.slice();
+  edited[at] = octet;
+  return edited;
+}
+
+/**
+ * The frame with `value` under `key` in the table at `tableStart`: in the place of the first entry with that key, and
+ * others with it removed; or as the table's last entry.
+ * @param key ASCII, at most 255 octets
+ * @param value a type tag and the value's octets
+ * @throws WireError 502 when the table is malformed
+ */
+export function withEntry(frame: Uint8Array, tableStart: number, key: string, value: Uint8Array): Uint8Array {
+  const limit = frame.length - 1;
+  const same = entries(frame, tableStart, limit).filter((entry) => hasKey(frame, entry, key));
+  const [first, ...others] = same;
+  if (first === undefined) {
+    const end = tableEnd(frame, tableStart, limit);
+    return replace(frame, tableStart, end, end, encodeEntry(key, value));
+  }
+  let edited = frame;
+  for (const entry of others.toReversed())
+    edited = replace(edited, tableStart, entry.start, entry.end, NOTHING);
+  if (equalOctets(edited.subarray(first.keyEnd, first.end), value)) return edited;
+  return replace(edited, tableStart, first.keyEnd, first.end, value);
+}
+
+/**
+ * The frame without the entries under `key` in the table at `tableStart`.
+ * @throws WireError 502 when the table is malformed
+ */
+export function withoutEntry(frame: Uint8Array, tableStart: number, key: string): Uint8Array {
+  let edited = frame;
+  for (const entry of entries(frame, tableStart, frame.length - 1).toReversed()) {
+    if (hasKey(frame, entry, key)) edited = replace(edited, tableStart, entry.start, entry.end, NOTHING);
+  }
+  return edited;
+}
+
+/** A longstr value: tag S, length, the text's octets; ASCII only. */
+export function longstrValue(text: string): Uint8Array {
+  const value = new Uint8Array(5 + text.length);
+  value[0] = 0x53;
+  writeUint32(value, 1, text.length);
+  for (let i = 0; i < text.length; i++) value[5 + i] = text.charCodeAt(i);
+  return value;
+}
+
+/** A signed 32 bit value (tag I), the type that clients use for x-expires and its like. */
+export function int32Value(number: number): Uint8Array {
+  const value = new Uint8Array(5);
+  value[0] = 0x49;
+  writeUint32(value, 1, number);
+  return value;
+}
+
+const NOTHING = new Uint8Array(0);
+
+/** Puts `octets` in the place of start to end, inside the table at `tableStart`, and sets both lengths right. */
+function replace(
+  frame: Uint8Array,
+  tableStart: number,
+  start: number,
+  end: number,
+  octets: Uint8Array,
+): Uint8Array {
+  const edited = new Uint8Array(frame.length - (end - start) + octets.length);
+  edited.set(frame.subarray(0, start));
+  edited.set(octets, start);
+  edited.set(frame.subarray(end), start + octets.length);
+  writeUint32(edited, FRAME_HEADER_SIZE - 4, edited.length - FRAME_OVERHEAD);
+  writeUint32(edited, tableStart, readUint32(frame, tableStart) + edited.length - frame.length);
+  return edited;
+}
+
+function encodeEntry(key: string, value: Uint8Array): Uint8Array {
+  const entry = new Uint8Array(1 + key.length + value.length);
+  entry[0] = key.length;
+  for (let i = 0; i < key.length; i++) entry[1 + i] = key.charCodeAt(i);
+  entry.set(value, 1 + key.length);
+  return entry;
+}
+
+function writeUint32(octets: Uint8Array, at: number, number: number): void {
+  octets[at] = number >>> 24;
+  octets[at + 1] = number >>> 16;
+  octets[at + 2] = number >>> 8;
+  octets[at + 3] = number;
+}
+
+function equalOctets(one: Uint8Array, other: Uint8Array): boolean {
+  return one.length === other.length && one.every((octet, i) => octet === other[i]);
+}
