@@ -1,0 +1,23 @@
+/**
+ * Every way in which the proxy ends or refuses a connection by itself. The code is in the log line and is the label of
+ * quorumbridge_proxy_errors_total; docs/proxy.md explains each (a test holds the two together).
+ * `transient`: it may work when tried again. `permanent`: it won't, before somebody changes something.
+ */
+export const PROXY_ERRORS = {
+  BACKEND_UNREACHABLE: 'transient',
+  BACKEND_CONNECT_TIMEOUT: 'transient',
+  BACKEND_LOST: 'transient',
+  BACKEND_PROTOCOL: 'permanent',
+  CLIENT_PROTOCOL_HEADER: 'permanent',
+  CLIENT_FRAME: 'permanent',
+  CLIENT_TLS: 'permanent',
+  CLIENT_CERTIFICATE: 'permanent',
+  CLIENT_LOST: 'transient',
+  HANDSHAKE_TIMEOUT: 'transient',
+  IDLE_TIMEOUT: 'transient',
+  CONNECTION_LIMIT: 'transient',
+  DRAIN: 'transient',
+  INTERNAL: 'permanent',
+} as const satisfies Record<string, 'transient' | 'permanent'>;
+
+export type ProxyErrorCode = keyof typeof PROXY_ERRORS;

@@ -1,0 +1,115 @@
+import { once } from 'node:events';
+import net, { type AddressInfo, type Socket } from 'node:net';
+import tls, { type TLSSocket } from 'node:tls';
+import { messageOf, UsageError } from '../common/errors.ts';
+import { formatHostPort, type HostPort } from '../common/options.ts';
+import type { TlsFiles } from '../common/tls.ts';
+import { adoptPlain, type Receive, receiveData } from './socket.ts';
+
+/** A connection that a client made, before anything of it was read. */
+export interface Accepted {
+  readonly socket: Socket;
+  readonly tls: boolean;
+  /** Begins to read: octets go to `receive` from here on. Answers the socket to use from now on. */
+  readonly read: (receive: Receive) => Socket;
+}
+
+export interface ListenerEvents {
+  /** Asked for each connection before anything else; false closes it. */
+  admit(socket: Socket): boolean;
+  accepted(connection: Accepted): void;
+  /** A TLS handshake failed or a certificate was refused. */
+  refused(socket: Socket, why: 'CLIENT_TLS' | 'CLIENT_CERTIFICATE', text: string): void;
+  /** A connection could not be accepted, for want of file descriptors for example. Listening goes on. */
+  failed(error: Error): void;
+}
+
+export interface TlsListener {
+  readonly files: TlsFiles;
+  /** Whether clients must show a certificate where authorities to verify it are given. */
+  readonly clientAuth: 'require' | 'request';
+  /** Milliseconds. */
+  readonly handshakeTimeout: number;
+}
+
+export interface Listener {
+  readonly address: HostPort;
+  readonly scheme: 'amqp' | 'amqps';
+  /** Stops accepting; connections go on. */
+  close(): void;
+}
+
+/**
+ * Listens for clients, plain or, with `secure`, by TLS 1.2 and 1.3.
+ * @throws UsageError when the address can't be listened on
+ */
+export async function listen(
+  at: HostPort,
+  secure: TlsListener | undefined,
+  events: ListenerEvents,
+): Promise<Listener> {
+  const tlsServer = secure === undefined ? undefined : createTlsServer(secure, events);
+  const server = net.createServer({
+    pauseOnConnect: tlsServer === undefined,
+    allowHalfOpen: true,
+    noDelay: true,
+    keepAlive: true,
+    keepAliveInitialDelay: 60_000,
+  });
+  server.on('connection', (socket) => {
+    if (!events.admit(socket)) socket.destroy();
+    else if (tlsServer !== undefined) tlsServer.emit('connection', socket);
+    else events.accepted({ socket, tls: false, read: (receive) => adoptPlain(socket, receive) });
+  });
+  server.listen({ host: at.host, port: at.port });
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    throw new UsageError(`option --listen: cannot listen on ${formatHostPort(at)}: ${messageOf(error)}`);
+  }
+  server.on('error', (error) => events.failed(error));
+  const { address, port } = server.address() as AddressInfo;
+  return {
+    address: { host: address, port },
+    scheme: tlsServer === undefined ? 'amqp' : 'amqps',
+    close: () => server.close(),
+  };
+}
+
+function createTlsServer(secure: TlsListener, events: ListenerEvents): tls.Server {
+  const { files, clientAuth, handshakeTimeout } = secure;
+  const server = tls.createServer({
+    cert: files.cert,
+    key: files.key,
+    ...(files.ca === undefined ? {} : { ca: files.ca }),
+    minVersion: 'TLSv1.2',
+    handshakeTimeout,
+    requestCert: files.ca !== undefined,
+    // Whoever shows no certificate is let in by `request`, so the verdict on those shown is taken below.
+    rejectUnauthorized: files.ca !== undefined && clientAuth === 'require',
+  });
+  server.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
+    events.refused(socket, 'CLIENT_TLS', `TLS handshake failed: ${error.code ?? error.message}`);
+    socket.destroy();
+  });
+  server.on('secureConnection', (socket: TLSSocket) => {
+    const refusal = files.ca === undefined ? undefined : certificateRefusal(socket);
+    if (refusal !== undefined) {
+      events.refused(socket, 'CLIENT_CERTIFICATE', refusal);
+      socket.destroy();
+      return;
+    }
+    const read = (receive: Receive): Socket => {
+      receiveData(socket, receive);
+      return socket;
+    };
+    events.accepted({ socket, tls: true, read });
+  });
+  return server;
+}
+
+/** Why the certificate that the client showed isn't good enough, or undefined: it is, or none was shown. */
+function certificateRefusal(socket: TLSSocket): string | undefined {
+  if (socket.authorized || socket.getPeerX509Certificate() === undefined) return undefined;
+  return `the client's certificate was refused: ${messageOf(socket.authorizationError)}`;
+}

@@ -1,0 +1,150 @@
+import { FRAME_OVERHEAD, REPLY } from '../amqp/constants.ts';
+import { ContentOrder } from '../amqp/content.ts';
+import { WireError } from '../amqp/error.ts';
+import { FrameScanner, SCAN } from '../amqp/scan.ts';
+
+/**
+ * The largest method frame that is read whole, in octets, whatever frame_max says: what a declare can ever need, and
+ * a bound on what a peer can make the proxy hold.
+ */
+export const MAX_METHOD_FRAME = 1 << 20;
+
+/** What one direction of a connection wants to see and where its octets go. */
+export interface RelayHandler {
+  /** Whether the peer is a client, whose content must come in order; a broker's is taken as it is. */
+  readonly client: boolean;
+  /** Whether frames of this method (class * 65536 + method) are wanted whole; asked for each method frame. */
+  wants(method: number): boolean;
+  /** A wanted frame, complete. What it returns goes on in its place: the same array, an edited one. */
+  frame(frame: Uint8Array, method: number): Uint8Array;
+}
+
+/**
+ * One direction of a connection. Octets that nobody wants to see go on as they came, in one piece per chunk and without
+ * waiting for a frame's end; a wanted method frame is collected, shown and replaced.
+ */
+export class Relay {
+  readonly scanner: FrameScanner;
+  /** Set to stop at the end of the current frame: everything behind it is dropped. */
+  stopping = false;
+  /** Why the stream can't be followed any further. */
+  error: WireError | undefined;
+
+  readonly #handler: RelayHandler;
+  readonly #order: ContentOrder | undefined;
+  readonly #pieces: Uint8Array[] = [];
+  #frame: Uint8Array | undefined;
+  #filled = 0;
+  #inFrame = false;
+
+  constructor(frameMax: number, handler: RelayHandler) {
+    this.scanner = new FrameScanner(frameMax);
+    this.#handler = handler;
+    this.#order = handler.client ? new ContentOrder() : undefined;
+  }
+
+  /** Whether what has been passed on so far ends with a whole frame, so that another may be put behind it. */
+  get atBoundary(): boolean {
+    return !this.#inFrame;
+  }
+
+  /** Whether the relay passes nothing on any more: it was stopped, and the frame under way is complete. */
+  get stopped(): boolean {
+    return this.error !== undefined || (this.stopping && !this.#inFrame);
+  }
+
+  /**
+   * Takes the next octets of the stream.
+   * @returns the pieces to pass on, in order: views of `chunk` wherever nothing changes. The array is the relay's own
+   *   and valid until the next call. After an `error` it holds what came before the fault, in whole frames.
+   */
+  push(chunk: Uint8Array, end: number): readonly Uint8Array[] {
+    this.#pieces.length = 0;
+    if (this.stopped) return this.#pieces;
+    const { scanner } = this;
+    scanner.start(0);
+    let run = 0; // first octet of the chunk that is neither passed on nor collected
+    let whole = 0; // behind the last frame that ended in this chunk
+    for (;;) {
+      switch (scanner.next(chunk, end)) {
+        case SCAN.header: {
+          const disorder = this.#order?.follow(scanner.type, scanner.channel, scanner.method);
+          if (disorder !== undefined) {
+            this.#passOn(chunk, run, whole);
+            return this.#fail(new WireError(REPLY.unexpectedFrame, disorder, scanner.method));
+          }
+          if (scanner.method !== 0 && this.#handler.wants(scanner.method)) {
+            this.#passOn(chunk, run, scanner.pos - (scanner.headLength - scanner.held));
+            if (!this.#collect(chunk)) return this.#pieces;
+            run = scanner.pos;
+          } else if (scanner.held > 0) {
+            this.#pieces.push(scanner.head.slice(0, scanner.held));
+          }
+          break;
+        }
+        case SCAN.end:
+          if (this.#frame !== undefined) {
+            if (!this.#complete(chunk, run, scanner.pos)) return this.#pieces;
+            run = scanner.pos;
+          }
+          whole = scanner.pos;
+          this.#inFrame = false;
+          if (!this.stopping) break;
+          this.#passOn(chunk, run, whole);
+          return this.#pieces;
+        case SCAN.more:
+          if (this.#frame !== undefined) {
+            this.#frame.set(chunk.subarray(run, end), this.#filled);
+            this.#filled += end - run;
+          } else {
+            this.#passOn(chunk, run, end - scanner.heldBack);
+            this.#inFrame = !scanner.atBoundary && scanner.heldBack === 0;
+          }
+          return this.#pieces;
+        case SCAN.corrupt:
+          this.#passOn(chunk, run, whole);
+          return this.#fail(scanner.error!);
+      }
+    }
+  }
+
+  #passOn(chunk: Uint8Array, start: number, end: number): void {
+    if (end > start) this.#pieces.push(chunk.subarray(start, end));
+  }
+
+  /** Begins to collect the frame whose header has just been scanned. */
+  #collect(chunk: Uint8Array): boolean {
+    const { scanner } = this;
+    if (scanner.size + FRAME_OVERHEAD > MAX_METHOD_FRAME) {
+      const text = `method frame of ${scanner.size + FRAME_OVERHEAD} octets exceeds ${MAX_METHOD_FRAME}`;
+      this.#fail(new WireError(REPLY.frameError, text, scanner.method));
+      return false;
+    }
+    const frame = new Uint8Array(scanner.size + FRAME_OVERHEAD);
+    frame.set(scanner.head.subarray(0, scanner.held));
+    frame.set(chunk.subarray(scanner.pos - (scanner.headLength - scanner.held), scanner.pos), scanner.held);
+    this.#frame = frame;
+    this.#filled = scanner.headLength;
+    return true;
+  }
+
+  #complete(chunk: Uint8Array, start: number, end: number): boolean {
+    const frame = this.#frame!;
+    frame.set(chunk.subarray(start, end), this.#filled);
+    this.#frame = undefined;
+    try {
+      this.#pieces.push(this.#handler.frame(frame, this.scanner.method));
+      return true;
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      this.#fail(error);
+      return false;
+    }
+  }
+
+  #fail(error: WireError): readonly Uint8Array[] {
+    this.error = error;
+    this.#frame = undefined;
+    return this.#pieces;
+  }
+}

@@ -1,0 +1,423 @@
+import type { Socket } from 'node:net';
+import { PROTOCOL_HEADER, REPLY, REPLY_NAME } from '../amqp/constants.ts';
+import { encodeClose } from '../amqp/method.ts';
+import type { Logger } from '../common/log.ts';
+import type { Backend } from './backend.ts';
+import { Conversation } from './conversation.ts';
+import type { ProxyErrorCode } from './errors.ts';
+import { classifyHeader, describeNoise, HEADER_SIZE } from './header.ts';
+import { Outlet } from './outlet.ts';
+import type { Endpoints } from './proxy-protocol.ts';
+import type { Stats } from './stats.ts';
+
+/** How long peers may be silent while their connection ends, in milliseconds. */
+const CLOSE_TIMEOUT = 5000;
+
+export interface SessionLimits {
+  /** Milliseconds from the accepted connection to connection.open-ok, the backend's connect not counted. */
+  readonly handshakeTimeout: number;
+  /** Milliseconds for the connection to the backend, its TLS included. */
+  readonly connectTimeout: number;
+  /** Milliseconds without an octet in either direction; 0 is for ever. */
+  readonly idleTimeout: number;
+}
+
+export interface SessionContext {
+  readonly limits: SessionLimits;
+  readonly backend: Backend;
+  readonly stats: Stats;
+  readonly log: Logger;
+  /** Called when the broker has answered connection.open-ok. */
+  opened(): void;
+  /** Called once, when both sockets are closed. */
+  ended(session: Session): void;
+}
+
+/**
+ * What the session waits for:
+ * `header` the client's protocol header · `connecting` the backend · `handshake` connection.open-ok · `open` nothing ·
+ * `raw` nothing, and its octets aren't AMQP 0-9-1 · `closing` both sockets' end · `closed` nothing any more.
+ */
+type State = 'header' | 'connecting' | 'handshake' | 'open' | 'raw' | 'closing' | 'closed';
+
+/** One client and its connection to the backend. All times are milliseconds of performance.now(). */
+export class Session {
+  readonly id: number;
+  readonly #context: SessionContext;
+  readonly #endpoints: Endpoints;
+  #state: State = 'header';
+  #deadline: number;
+  #client!: Socket;
+  #clientTls = false;
+  #backend: Socket | undefined;
+  #toBackend: Outlet | undefined;
+  #toClient: Outlet | undefined;
+  /** Octets of the client that came before there was a backend to send them to. */
+  #early: Uint8Array = new Uint8Array(0);
+  /** What passes through, where it is AMQP 0-9-1. */
+  #conversation: Conversation | undefined;
+  /** A connection.close that waits for the end of the frame that the client is getting. */
+  #lastWords: Uint8Array | undefined;
+  /** Octets passed on in both directions, and when the sweep last saw them change. */
+  #octets = 0;
+  #octetsSeen = 0;
+  #activeAt: number;
+  #socketsOpen = 2;
+
+  constructor(id: number, endpoints: Endpoints, context: SessionContext) {
+    this.id = id;
+    this.#context = context;
+    this.#endpoints = endpoints;
+    this.#activeAt = performance.now();
+    this.#deadline = this.#activeAt + context.limits.handshakeTimeout;
+  }
+
+  /** Whether the client came by TLS. */
+  get encrypted(): boolean {
+    return this.#clientTls;
+  }
+
+  /** Takes the client's socket, whose octets come by {@link receive}. */
+  attach(client: Socket, tls: boolean): void {
+    this.#client = client;
+    this.#clientTls = tls;
+    client.on('end', () => this.#clientEnded());
+    client.on('error', (error: Error) =>
+      this.#context.log.debug({ connection: this.id, err: error.message }, 'client socket error'),
+    );
+    client.on('close', () => {
+      this.#clientEnded();
+      this.#socketClosed();
+    });
+  }
+
+  /** Octets of the client. */
+  readonly receive = (chunk: Uint8Array, length: number, lent: boolean): void => {
+    try {
+      this.#receiveClient(chunk, length, lent);
+    } catch (error) {
+      this.#failInternally(error);
+    }
+  };
+
+  #receiveClient(chunk: Uint8Array, length: number, lent: boolean): void {
+    this.#context.stats.octetsFromClients += length;
+    switch (this.#state) {
+      case 'header':
+      case 'connecting':
+        this.#keepEarly(chunk.subarray(0, length));
+        if (this.#state === 'header') this.#readHeader();
+        break;
+      case 'raw':
+        this.#octets += length;
+        this.#toBackend!.write([chunk.subarray(0, length)], lent);
+        break;
+      case 'handshake':
+      case 'open':
+        this.#octets += length;
+        this.#relayFromClient(chunk, length, lent);
+        break;
+      case 'closing':
+      case 'closed': // what still comes is read, so that the socket can end, and dropped
+    }
+  }
+
+  readonly #receiveGuarded = (chunk: Uint8Array, length: number, lent: boolean): void => {
+    try {
+      this.#receiveBackend(chunk, length, lent);
+    } catch (error) {
+      this.#failInternally(error);
+    }
+  };
+
+  /** A fault of the proxy's own costs this connection and no other. */
+  #failInternally(error: unknown): void {
+    this.#report('INTERNAL', 'internal error', { err: error instanceof Error ? error.stack : String(error) });
+    this.#enterClosing();
+    this.destroy();
+  }
+
+  #receiveBackend(chunk: Uint8Array, length: number, lent: boolean): void {
+    this.#context.stats.octetsFromBackend += length;
+    this.#octets += length;
+    const relay = this.#conversation?.fromBackend;
+    if (relay === undefined || this.#state === 'raw' || this.#speaksOtherVersion(chunk)) {
+      this.#toClient!.write([chunk.subarray(0, length)], lent);
+      return;
+    }
+    const before = relay.scanner.frames;
+    this.#toClient!.write(relay.push(chunk, length), lent);
+    this.#context.stats.framesFromBackend += relay.scanner.frames - before;
+    if (this.#lastWords !== undefined && relay.stopped) this.#sayLastWords();
+    else if (relay.error !== undefined && this.#state !== 'closing') {
+      this.fail(
+        'BACKEND_PROTOCOL',
+        REPLY.internalError,
+        `the broker's octets are not AMQP: ${relay.error.message}`,
+      );
+    }
+  }
+
+  #keepEarly(octets: Uint8Array): void {
+    const kept = new Uint8Array(this.#early.length + octets.length);
+    kept.set(this.#early);
+    kept.set(octets, this.#early.length);
+    this.#early = kept;
+  }
+
+  #readHeader(): void {
+    const kind = classifyHeader(this.#early);
+    if (kind === 'more') return;
+    if (kind === 'noise') {
+      this.#report('CLIENT_PROTOCOL_HEADER', describeNoise(this.#early, this.#clientTls));
+      this.#client.end(PROTOCOL_HEADER); // section 4.2.2: answer with what is spoken here, and close
+      this.#enterClosing();
+      return;
+    }
+    if (kind === 'amqp-0-9-1') {
+      this.#conversation = new Conversation(this.#context.stats, {
+        opened: () => this.#opened(),
+        brokerCloses: (replyCode, replyText) => this.#brokerCloses(replyCode, replyText),
+      });
+    }
+    this.#connect();
+  }
+
+  #connect(): void {
+    const { backend, limits } = this.#context;
+    this.#state = 'connecting';
+    this.#deadline = performance.now() + limits.connectTimeout;
+    this.#client.pause();
+    const socket = backend.connect(this.#receiveGuarded);
+    this.#backend = socket;
+    this.#toBackend = new Outlet(this.#client, socket, backend.tls);
+    this.#toClient = new Outlet(socket, this.#client, this.#clientTls);
+    socket.once(backend.tls ? 'secureConnect' : 'connect', () => this.#connected(socket));
+    socket.on('error', (error: NodeJS.ErrnoException) => this.#backendFailed(error));
+    socket.on('end', () => this.#backendEnded());
+    socket.on('close', () => {
+      this.#backendEnded();
+      this.#socketClosed();
+    });
+  }
+
+  #connected(socket: Socket): void {
+    if (this.#state !== 'connecting') return;
+    const { backend, limits } = this.#context;
+    const announced = backend.header(this.#endpoints);
+    if (announced !== undefined) socket.write(announced);
+    socket.write(this.#early.subarray(0, HEADER_SIZE));
+    const rest = this.#early.subarray(HEADER_SIZE);
+    this.#early = new Uint8Array(0);
+    this.#state = this.#conversation === undefined ? 'raw' : 'handshake';
+    this.#deadline = performance.now() + limits.handshakeTimeout;
+    this.#octets += HEADER_SIZE + rest.length;
+    this.#client.resume();
+    if (this.#state === 'raw') this.#toBackend!.write([rest], false);
+    else this.#relayFromClient(rest, rest.length, false);
+  }
+
+  #relayFromClient(chunk: Uint8Array, length: number, lent: boolean): void {
+    const relay = this.#conversation!.fromClient;
+    const before = relay.scanner.frames;
+    this.#toBackend!.write(relay.push(chunk, length), lent);
+    this.#context.stats.framesFromClients += relay.scanner.frames - before;
+    const { error } = relay;
+    if (error === undefined) return;
+    this.fail('CLIENT_FRAME', error.replyCode, error.message, error.method);
+  }
+
+  /** A broker that doesn't know the client's version says which one it speaks, and that is not a frame. */
+  #speaksOtherVersion(chunk: Uint8Array): boolean {
+    const { scanner } = this.#conversation!.fromBackend;
+    const first = scanner.frames === 0 && scanner.atBoundary && this.#state === 'handshake';
+    if (!first || chunk[0] !== PROTOCOL_HEADER[0]) return false;
+    this.#state = 'raw';
+    return true;
+  }
+
+  #opened(): void {
+    if (this.#state !== 'handshake') return;
+    this.#state = 'open';
+    this.#activeAt = performance.now();
+    this.#context.opened();
+    this.#context.log.debug(this.#who(), 'connection open');
+  }
+
+  #brokerCloses(replyCode: number, replyText: string): void {
+    const level = replyCode === 200 || replyCode === REPLY.connectionForced ? 'info' : 'warn';
+    this.#context.log[level]({ ...this.#who(), replyCode, replyText }, 'the broker closed the connection');
+  }
+
+  /** Whether the end of a socket now is no end that the peers agreed on. */
+  get #broken(): boolean {
+    return this.#state === 'open' && this.#conversation?.closeSeen === false;
+  }
+
+  #clientEnded(): void {
+    if (this.#state === 'closed' || this.#state === 'closing') return;
+    if (this.#state === 'header' || this.#state === 'connecting') {
+      this.#backend?.destroy();
+      this.#client.end();
+    } else {
+      if (this.#broken) this.#report('CLIENT_LOST', 'the client went without connection.close');
+      this.#endBackend('client went without connection.close');
+    }
+    this.#enterClosing();
+  }
+
+  #backendFailed(error: NodeJS.ErrnoException): void {
+    if (this.#state === 'connecting') {
+      const { host, port } = this.#context.backend;
+      this.fail(
+        'BACKEND_UNREACHABLE',
+        REPLY.connectionForced,
+        `backend ${host}:${port} cannot be reached: ${error.code ?? error.message}`,
+      );
+    } else this.#context.log.debug({ ...this.#who(), err: error.message }, 'backend socket error');
+  }
+
+  #backendEnded(): void {
+    if (this.#state === 'closed') return;
+    if (this.#state === 'closing') {
+      // Its half of the close is done: the client gets nothing more from it.
+      if (this.#lastWords === undefined) this.#client.end();
+      else this.#client.destroy();
+      return;
+    }
+    if (this.#broken) {
+      this.fail('BACKEND_LOST', REPLY.connectionForced, 'the broker ended the connection');
+      return;
+    }
+    // In the handshake a bare end is a broker's answer (wrong credentials, frame_max too small): clients know it.
+    this.#client.end();
+    this.#backend?.end();
+    this.#toBackend?.release();
+    this.#enterClosing();
+  }
+
+  /**
+   * Ends the session for a reason of the proxy's: the client is told by connection.close where a whole frame can be put
+   * before its end, the backend likewise.
+   */
+  fail(code: ProxyErrorCode, replyCode: number, text: string, method = 0): void {
+    if (this.#state === 'closing' || this.#state === 'closed') return;
+    const before = this.#state;
+    this.#report(code, text, { replyCode: `${replyCode} ${REPLY_NAME[replyCode] ?? ''}`.trim() });
+    this.#enterClosing();
+    if (before === 'header') {
+      this.#client.destroy();
+      return;
+    }
+    this.#endBackend(text);
+    this.#toBackend?.release();
+    const relay = this.#conversation?.fromBackend;
+    if (relay === undefined || before === 'raw') {
+      this.#client.end();
+      return;
+    }
+    this.#lastWords = encodeClose(replyCode, text, method);
+    relay.stopping = true;
+    if (relay.atBoundary) this.#sayLastWords();
+    else if (code === 'BACKEND_LOST' || code === 'BACKEND_PROTOCOL') this.#client.destroy();
+  }
+
+  #sayLastWords(): void {
+    const words = this.#lastWords;
+    if (words === undefined || this.#client.destroyed) return;
+    this.#lastWords = undefined;
+    this.#client.end(words);
+    this.#toClient?.release();
+  }
+
+  /** Ends the backend's side: by connection.close where a frame may begin, so that the broker frees exclusive queues at once. */
+  #endBackend(text: string): void {
+    const backend = this.#backend;
+    if (backend === undefined || backend.destroyed) return;
+    const conversation = this.#conversation;
+    if (backend.connecting || conversation?.fromClient.atBoundary === false) backend.destroy();
+    else if (conversation?.open !== true || conversation.closeSeen || backend.readableEnded) backend.end();
+    else backend.end(encodeClose(REPLY.connectionForced, text));
+  }
+
+  #enterClosing(): void {
+    this.#state = 'closing';
+    this.#deadline = performance.now() + CLOSE_TIMEOUT;
+  }
+
+  #socketClosed(): void {
+    this.#socketsOpen--;
+    if (this.#backend === undefined) this.#socketsOpen = 0;
+    if (this.#socketsOpen > 0) {
+      // One side is gone for good: what the other still sends has nowhere to go.
+      if (this.#client.destroyed && this.#backend !== undefined && !this.#backend.destroyed)
+        this.#toClient?.release();
+      return;
+    }
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    this.#context.log.debug(this.#who(), 'connection ended');
+    this.#context.ended(this);
+  }
+
+  /** Looks at the session's deadline; called a few times a second. */
+  sweep(now: number): void {
+    switch (this.#state) {
+      case 'header':
+      case 'handshake':
+        if (now > this.#deadline) {
+          const seconds = this.#context.limits.handshakeTimeout / 1000;
+          this.fail('HANDSHAKE_TIMEOUT', REPLY.connectionForced, `the handshake took more than ${seconds} s`);
+        }
+        break;
+      case 'connecting':
+        if (now > this.#deadline) {
+          const { host, port } = this.#context.backend;
+          this.fail(
+            'BACKEND_CONNECT_TIMEOUT',
+            REPLY.connectionForced,
+            `backend ${host}:${port} did not answer in time`,
+          );
+        }
+        break;
+      case 'closing':
+        if (this.#octets !== this.#octetsSeen) {
+          this.#octetsSeen = this.#octets;
+          this.#deadline = now + CLOSE_TIMEOUT;
+        } else if (now > this.#deadline) this.destroy();
+        break;
+      case 'open':
+      case 'raw':
+        this.#sweepIdle(now);
+        break;
+      case 'closed':
+    }
+  }
+
+  #sweepIdle(now: number): void {
+    const { idleTimeout } = this.#context.limits;
+    if (this.#octets !== this.#octetsSeen) {
+      this.#octetsSeen = this.#octets;
+      this.#activeAt = now;
+    } else if (idleTimeout > 0 && now - this.#activeAt > idleTimeout) {
+      this.fail('IDLE_TIMEOUT', REPLY.connectionForced, `no traffic for ${idleTimeout / 1000} s`);
+    }
+  }
+
+  /** Ends both sockets at once. */
+  destroy(): void {
+    this.#client.destroy();
+    this.#backend?.destroy();
+  }
+
+  #who(): { connection: number; client: string } {
+    const { sourceAddress, sourcePort } = this.#endpoints;
+    return { connection: this.id, client: `${sourceAddress} ${sourcePort}` };
+  }
+
+  #report(code: ProxyErrorCode, text: string, more?: object): void {
+    this.#context.stats.errors[code]++;
+    const level = code === 'CLIENT_LOST' || code === 'DRAIN' || code === 'IDLE_TIMEOUT' ? 'info' : 'warn';
+    this.#context.log[level]({ ...this.#who(), code, ...more }, text);
+  }
+}

@@ -1,0 +1,97 @@
+import net, { type NetConnectOpts, Socket, type SocketConstructorOpts } from 'node:net';
+
+/**
+ * Receives octets: `chunk` up to `length`. When `lent`, the socket reads into the same buffer again: whoever needs the
+ * octets for longer than the call copies them, or pauses the socket until they are no longer needed.
+ */
+export type Receive = (chunk: Uint8Array, length: number, lent: boolean) => void;
+
+const SMALLEST = 4 * 1024;
+const LARGEST = 256 * 1024;
+/** Reads in a row that leave most of the buffer empty before it shrinks: a burst's end, not a pause in it. */
+const SMALL_READS = 8;
+
+/**
+ * The buffer that a socket reads into. Reads that fill it make it grow, and runs of small ones shrink it: large buffers
+ * cost a fifth of the CPU per octet in bulk, and idle connections must not keep them.
+ */
+class ReadBuffer {
+  #buffer = Buffer.allocUnsafeSlow(SMALLEST);
+  #smallReads = 0;
+
+  /** The buffer for the next read, after one of `length` octets. */
+  next(length: number): Buffer {
+    const size = this.#buffer.length;
+    if (length === size && size < LARGEST) return this.#resize(size * 4);
+    if (size === SMALLEST || length > size / 16) this.#smallReads = 0;
+    else if (++this.#smallReads >= SMALL_READS) return this.#resize(size / 4);
+    return this.#buffer;
+  }
+
+  get current(): Buffer {
+    return this.#buffer;
+  }
+
+  #resize(size: number): Buffer {
+    this.#smallReads = 0;
+    this.#buffer = Buffer.allocUnsafeSlow(size);
+    return this.#buffer;
+  }
+}
+
+/** The `onread` option of net: reads go into one buffer of the socket's own instead of a new one each. */
+function onread(receive: Receive): NonNullable<SocketConstructorOpts['onread']> {
+  const buffer = new ReadBuffer();
+  let length = 0;
+  return {
+    buffer: () => (length === 0 ? buffer.current : buffer.next(length)),
+    callback: (octets, chunk) => {
+      length = octets;
+      receive(chunk, octets, true);
+      return true;
+    },
+  };
+}
+
+/** Connects a plain socket whose octets go to `receive`; half-open connections are kept, see 'end'. */
+export function connectPlain(to: { host: string; port: number }, receive: Receive): Socket {
+  const options: NetConnectOpts = {
+    host: to.host,
+    port: to.port,
+    allowHalfOpen: true,
+    noDelay: true,
+    keepAlive: true,
+    keepAliveInitialDelay: 60_000,
+    onread: onread(receive),
+  };
+  return net.connect(options);
+}
+
+/** Sends the octets of a socket that has no `onread` (TLS) to `receive`. */
+export function receiveData(socket: Socket, receive: Receive): void {
+  socket.on('data', (chunk: Buffer) => receive(chunk, chunk.length, false));
+}
+
+/**
+ * Takes over an accepted plain socket, so that it reads into a buffer of its own. Node has no public option for that on
+ * the server's side: the handle moves to a new socket that is made with `onread`. Where the handle isn't found (another
+ * Node), the accepted socket itself serves with 'data' events: slower, and right.
+ *
+ * @param accepted a socket of a server made with `pauseOnConnect` and `allowHalfOpen`, that nothing has read from
+ */
+export function adoptPlain(accepted: Socket, receive: Receive): Socket {
+  const inside = accepted as unknown as { _handle: unknown };
+  const handle = inside._handle;
+  if (typeof handle !== 'object' || handle === null || !('useUserBuffer' in handle)) {
+    receiveData(accepted, receive);
+    accepted.resume();
+    return accepted;
+  }
+  inside._handle = null;
+  // Without its handle nothing of the connection is closed by this; the server's count of sockets comes right.
+  accepted.destroy();
+  const options = { handle, allowHalfOpen: true, readable: true, writable: true, onread: onread(receive) };
+  const socket = new Socket(options as unknown as SocketConstructorOpts);
+  socket.resume();
+  return socket;
+}

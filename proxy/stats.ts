@@ -1,0 +1,24 @@
+import type { ProxyErrorCode } from './errors.ts';
+import { PROXY_ERRORS } from './errors.ts';
+import type { Rule } from './rules/index.ts';
+
+/** What the proxy counts: plain fields, written on the way of the octets and read at a scrape or for a log line. */
+export class Stats {
+  /** Client connections accepted since the start, those that were refused included. */
+  connections = 0;
+  /** Client connections that are open now, TLS handshakes included. */
+  active = 0;
+  /** Frames edited on their way to the broker, by method. */
+  readonly rewrites: Record<Rule['name'], number> = { 'queue.declare': 0, 'exchange.declare': 0 };
+  /** Octets of AMQP (without TLS) taken from clients and from the backend. */
+  octetsFromClients = 0;
+  octetsFromBackend = 0;
+  /** Frames that ended, by where they came from. */
+  framesFromClients = 0;
+  framesFromBackend = 0;
+  /** Connections that the proxy ended or refused, by error code. */
+  readonly errors = Object.fromEntries(Object.keys(PROXY_ERRORS).map((code) => [code, 0])) as Record<
+    ProxyErrorCode,
+    number
+  >;
+}
