@@ -1,0 +1,60 @@
+import type { Readable, Writable } from 'node:stream';
+import { type OptionSpec, type OptionTable, type OptionValues, filePath } from '../common/options.ts';
+import type { Origin } from '../common/resolve.ts';
+
+/** What a command may touch of the process it runs in. */
+export interface CommandIo {
+  readonly stdin: Readable;
+  readonly stdout: Writable;
+  readonly stderr: Writable;
+  /** Where each option's value came from, by camelCase property. */
+  readonly origins: Readonly<Record<string, Origin>>;
+}
+
+export interface Example {
+  /** What it is for, in a few words. */
+  readonly purpose: string;
+  /** The whole command line; further lines are continued with a backslash. */
+  readonly command: string;
+}
+
+/** One subcommand. Its file imports no room but the room's options: `run` imports the rest when it is called. */
+export interface CommandSpec<T extends OptionTable = OptionTable> {
+  readonly name: string;
+  /** One line for the list of commands. */
+  readonly summary: string;
+  readonly options: T;
+  readonly examples: readonly Example[];
+  /**
+   * Does the work, or starts a server that goes on after `run` has returned.
+   * @returns the exit code: 0 done, 1 failed at run time, 2 invalid input.
+   * @throws UsageError for what only shows when the work begins: printed, exit code 2.
+   */
+  run(values: OptionValues<T>, io: CommandIo): Promise<number>;
+}
+
+/** What every command's exit code means. */
+export const exitCodes = [
+  { code: 0, meaning: 'done; a server was told to stop and stopped in good order' },
+  { code: 1, meaning: 'failed at run time: an address in use, a file that could not be written, a bug' },
+  { code: 2, meaning: 'invalid usage, configuration or input; the message says what, where and what to do' },
+] as const;
+
+/** The option that every command has besides its own. */
+export const configOption = {
+  config: {
+    name: 'config',
+    argument: 'FILE',
+    env: 'QUORUMBRIDGE_CONFIG',
+    description: 'Configuration file, YAML or JSON: a mapping from option names without dashes to values.',
+    parse: filePath(),
+  },
+} as const satisfies OptionTable;
+
+/** The default of an option as help and documentation show it; undefined where there is none. */
+export function defaultText(spec: OptionSpec<unknown>): string | undefined {
+  if (spec.hiddenDefault !== undefined) return spec.hiddenDefault;
+  if (spec.default === undefined) return spec.argument === undefined ? 'false' : undefined;
+  const values: unknown[] = Array.isArray(spec.default) ? spec.default : [spec.default];
+  return values.map((value) => (typeof value === 'string' ? value : JSON.stringify(value))).join(',');
+}

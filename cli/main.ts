@@ -1,0 +1,7 @@
+import { runProcess } from './run.ts';
+
+await runProcess({
+  proxy: () => import('./proxy.ts'),
+  webhook: () => import('./webhook.ts'),
+  inject: () => import('./inject.ts'),
+});
