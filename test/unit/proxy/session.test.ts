@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import * as fc from 'fast-check';
 import net from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
@@ -335,6 +336,15 @@ describe('timeouts and limits', () => {
     await client.until('the end', (peer) => peer.ended);
   });
 
+  it('a backend that does not finish its TLS handshake is given up after the connect timeout', async () => {
+    const proxy = await proxyTo({ backendTls: true, connectTimeout: '0.2' });
+    const client = await connectPeer(proxy.port);
+    client.write(HEADER);
+    const close = readCloseFrame(await client.frame());
+    expect(close.text).toContain(`backend 127.0.0.1:${broker.port} did not answer in time`);
+    expect(proxy.log().some(({ code }) => code === 'BACKEND_CONNECT_TIMEOUT')).toBe(true);
+  });
+
   it('a handshake that stops is ended', async () => {
     const proxy = await proxyTo({ handshakeTimeout: '0.2' });
     const arriving = broker.next();
@@ -366,6 +376,56 @@ describe('timeouts and limits', () => {
     upstream.socket.end();
     await expect.poll(() => proxy.metric('quorumbridge_proxy_connections_active')).toEqual([' 0']);
     await openThrough(broker, proxy.port);
+  });
+});
+
+describe('the statistics', () => {
+  it('are logged at every interval and at the end', async () => {
+    const proxy = await proxyTo({ statsInterval: '0.1' });
+    const { client, upstream } = await openThrough(broker, proxy.port);
+    const octets = Buffer.concat([
+      method(1, 50, 10, Buffer.from('000001710000000000', 'hex')),
+      method(1, 40, 10, Buffer.from('00000178066469726563740000000000', 'hex')),
+    ]);
+    client.write(octets);
+    await upstream.frame();
+    await upstream.frame();
+    const lines = (): Record<string, unknown>[] =>
+      proxy.log().filter(({ msg }) => msg === 'statistics since the start');
+    const expected = { level: 'info', connections: 1, active: 1, queueRewrites: 1, exchangeRewrites: 1 };
+    await expect.poll(() => lines().at(-1)).toMatchObject(expected);
+    expect(lines().at(-1)?.['bytesForwarded']).toBeGreaterThan(octets.length);
+  });
+});
+
+describe('clients that send anything', () => {
+  it('end themselves, and the proxy serves the others', async () => {
+    const proxy = await proxyTo();
+    const witness = await openThrough(broker, proxy.port);
+    const good = Buffer.concat([
+      publish(1, 'x'),
+      method(1, 50, 10, Buffer.from('000001710000000000', 'hex')),
+    ]);
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(fc.nat(good.length - 1), fc.nat(255)), { minLength: 1, maxLength: 4 }),
+        fc.uint8Array({ maxLength: 40 }),
+        async (mutations, tail) => {
+          const { client, upstream } = await openThrough(broker, proxy.port);
+          upstream.socket.on('end', () => upstream.socket.end());
+          const bad = Buffer.from(good);
+          for (const [at, octet] of mutations) bad[at] = octet;
+          client.write(bad, tail);
+          client.socket.end();
+          await client.until('the end', (peer) => peer.ended || peer.closed);
+        },
+      ),
+      { numRuns: 40 },
+    );
+    witness.client.write(good);
+    const forwarded = await witness.upstream.take(publish(1, 'x').length);
+    expect(forwarded).toEqual(publish(1, 'x'));
+    expect(await proxy.metric('quorumbridge_proxy_errors_total{code="INTERNAL"}')).toEqual([' 0']);
   });
 });
 

@@ -1,0 +1,73 @@
+import { describe, expect, it } from 'vitest';
+import { resolveOptions } from '../../../common/resolve.ts';
+import { proxyOptions } from '../../../proxy/options.ts';
+import { DEFAULT_RESOURCES, renderSidecar, sidecarFingerprint } from '../../../webhook/sidecar.ts';
+import type { Sidecar } from '../../../webhook/sidecar.ts';
+
+const PLAIN: Sidecar = {
+  image: 'i',
+  tls: undefined,
+  backendTls: undefined,
+  proxyProtocol: true,
+  resources: DEFAULT_RESOURCES,
+  extraArgs: [],
+};
+const TLS = { volume: { name: 'tls' }, only: false, client: { ca: 'same-volume', auth: 'require' } } as const;
+
+/** What the proxy makes of arguments as the container gives them. */
+function accepted(sidecar: Sidecar) {
+  const properties = new Map(
+    Object.entries(proxyOptions).map(([property, { name }]) => [name as string, property]),
+  );
+  const flags: Record<string, string[]> = {};
+  for (const arg of renderSidecar(sidecar)['args'] as string[]) {
+    const [name = '', value = 'true'] = arg.slice(2).split(/=(.*)/s);
+    (flags[properties.get(name) ?? `unknown ${name}`] ??= []).push(value);
+  }
+  expect(Object.keys(flags).filter((flag) => flag.startsWith('unknown'))).toEqual([]);
+  return resolveOptions(proxyOptions, { flags, env: {} }).values;
+}
+
+describe("the container's arguments", () => {
+  it('are options that the proxy has, with values that it takes', () => {
+    expect(accepted(PLAIN)).toMatchObject({
+      backend: { host: '127.0.0.1', port: 5673 },
+      backendProxyProtocol: 'v2',
+      statsInterval: 300,
+    });
+    expect(accepted({ ...PLAIN, tls: TLS, proxyProtocol: false })).toMatchObject({
+      listen: [
+        { scheme: 'amqp', port: 5672 },
+        { scheme: 'amqps', port: 5671 },
+      ],
+      tlsCert: '/etc/rabbitmq-tls/tls.crt',
+      tlsKey: '/etc/rabbitmq-tls/tls.key',
+      tlsCa: '/etc/rabbitmq-tls/ca.crt',
+      tlsClientAuth: 'require',
+      backendProxyProtocol: 'off',
+      adminListen: { host: '0.0.0.0', port: 15_695 },
+    });
+    expect(accepted({ ...PLAIN, backendTls: { serverName: 'mq.ns.svc', ca: '/ca.crt' } })).toMatchObject({
+      backendTls: true,
+      backendTlsServerName: 'mq.ns.svc',
+      backendTlsCa: '/ca.crt',
+    });
+    expect(accepted({ ...PLAIN, extraArgs: ['--log-level=debug'] })).toMatchObject({ logLevel: 'debug' });
+  });
+});
+
+describe("the container's fingerprint", () => {
+  it('is blind to the order of keys and the spelling of quantities, and to nothing else', () => {
+    const container = renderSidecar(PLAIN);
+    const respelled = Object.fromEntries(
+      Object.entries({
+        ...container,
+        resources: { limits: { memory: '0.25Gi', cpu: 0.5 }, requests: { cpu: '0.1', memory: '131072Ki' } },
+      }).toReversed(),
+    );
+    expect(sidecarFingerprint(respelled)).toBe(sidecarFingerprint(container));
+    for (const change of [{ image: 'j' }, { args: [] }, { env: [] }, { resources: {} }]) {
+      expect(sidecarFingerprint({ ...container, ...change })).not.toBe(sidecarFingerprint(container));
+    }
+  });
+});

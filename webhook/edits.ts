@@ -1,0 +1,43 @@
+import { ANNOTATION, PROXY_CONTAINER } from '../common/contract.ts';
+import { fingerprint, same } from './json.ts';
+import { sidecarFingerprint } from './sidecar.ts';
+import type { Injected } from './status.ts';
+import type { JsonObject } from './types.ts';
+
+/** Where people should say what they wrote into a field that the injection manages. */
+const INSTEAD: Readonly<Record<string, string>> = {
+  image: ANNOTATION.proxyImage,
+  resources: ANNOTATION.proxyResources,
+  args: ANNOTATION.proxyArgs,
+};
+
+/**
+ * Warnings that name the managed fields which somebody edited since the last injection and which are put back. A field
+ * that differs because an annotation or Quorumbridge's version changed is none: the fingerprints tell the two apart.
+ */
+export function editWarnings(
+  before: { status: Injected | undefined; container: JsonObject | undefined; config: string | undefined },
+  after: { status: Injected; container: JsonObject },
+): string[] {
+  const { status, container, config } = before;
+  if (status === undefined) return [];
+  const warnings: string[] = [];
+  if (container === undefined) {
+    warnings.push(
+      `container ${PROXY_CONTAINER} was taken out by hand and is put back: use the annotation ${ANNOTATION.inject}: "false"`,
+    );
+  } else if (sidecarFingerprint(container) !== status.sidecar) {
+    const fields = new Set([...Object.keys(container), ...Object.keys(after.container)]);
+    for (const field of [...fields]
+      .filter((field) => !same(container[field], after.container[field]))
+      .sort()) {
+      const instead = INSTEAD[field];
+      const hint = instead === undefined ? '' : `: use the annotation ${instead}`;
+      warnings.push(`container ${PROXY_CONTAINER}: ${field} was edited by hand and is put back${hint}`);
+    }
+  }
+  if (config !== undefined && fingerprint(config) !== status.config) {
+    warnings.push("RabbitMQ's injected listeners were edited by hand and are put back");
+  }
+  return warnings;
+}

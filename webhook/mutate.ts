@@ -1,0 +1,168 @@
+import fastJsonPatch from 'fast-json-patch';
+import { ANNOTATION, KIND, PROXY_CONTAINER } from '../common/contract.ts';
+import { clusterTarget } from './cluster.ts';
+import { decide, decisionWarnings } from './decide.ts';
+import { editWarnings } from './edits.ts';
+import { isDeleting, isKind } from './facts.ts';
+import { copy, fingerprint, isObject } from './json.ts';
+import { Refusal } from './refusal.ts';
+import { DEFAULT_RESOURCES, GUARANTEED_RESOURCES, renderSidecar, sidecarFingerprint } from './sidecar.ts';
+import { statefulSetTarget } from './statefulset.ts';
+import { TOMBSTONE, statusText } from './status.ts';
+import type { Injected } from './status.ts';
+import type { Injection, Target } from './target.ts';
+import { NO_TRACES, originalOf, proxyOf, tracesOf } from './traces.ts';
+import type { Traces } from './traces.ts';
+import { readTuning, unknownAnnotations } from './tuning.ts';
+import type { Decision, JsonObject, KubeObject, MutateInput, MutateResult } from './types.ts';
+
+/**
+ * Decides whether the object has to carry the proxy and makes it so: puts it in, brings it up to date, or takes it out
+ * again. Pure: the same input gives the same bytes, and the result of one pass is left alone by the next. It never
+ * throws for what an object holds; what can't be done is denied.
+ */
+export function mutate(input: MutateInput): MutateResult {
+  const { object, oldObject, owner } = input;
+  const target = targetOf(object);
+  const traces = target === undefined ? NO_TRACES : tracesOf(target, object, oldObject);
+  const facts = {
+    object,
+    owner,
+    namespace: input.namespace,
+    stored: oldObject !== undefined,
+    injectedBy: traces.status?.by,
+  };
+  const decision = decide(facts);
+  const warnings = decisionWarnings(facts, decision);
+  if (target === undefined || isDeleting(object) || decision.reason === 'governed-by-rabbitmqcluster') {
+    return { allowed: true, decision, patch: [], object, warnings };
+  }
+  try {
+    return act(input, target, traces, decision, warnings);
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    return { allowed: false, decision, code: error.code, message: error.message, path: error.path, warnings };
+  }
+}
+
+function targetOf(object: KubeObject): Target | undefined {
+  if (isKind(object, KIND.cluster)) return clusterTarget;
+  return isKind(object, KIND.statefulSet) ? statefulSetTarget : undefined;
+}
+
+function act(
+  input: MutateInput,
+  target: Target,
+  traces: Traces,
+  decision: Decision,
+  warnings: string[],
+): MutateResult {
+  if (decision.inject === 'no') return done(input, decision, warnings, remove(input.object, target, traces));
+  if (decision.inject === 'keep') {
+    if (traces.status !== undefined) {
+      const kept = traces.ownStatus === undefined ? proxyOf(target, input.oldObject) : traces.container;
+      const result = inject(input, target, traces, kept ?? proxyOf(target, input.oldObject));
+      return done(input, decision, warnings, result.object);
+    }
+    if (input.oldObject !== undefined) return done(input, decision, warnings, input.object);
+    const message = `${decision.message}: try again`;
+    return { allowed: false, decision, code: 503, message, warnings: [] };
+  }
+  const result = inject(input, target, traces, undefined);
+  const all = [...warnings, ...unknownAnnotations(input.object), ...result.warnings];
+  return done(input, decision, all, result.object);
+}
+
+function done(input: MutateInput, decision: Decision, warnings: string[], object: KubeObject): MutateResult {
+  return { allowed: true, decision, patch: fastJsonPatch.compare(input.object, object), object, warnings };
+}
+
+/** The object without injection; the very same object when it has none. */
+function remove(object: KubeObject, target: Target, traces: Traces): KubeObject {
+  const isInjected = traces.ownStatus !== undefined || target.configOf(object) !== undefined;
+  const isOurs = traces.status !== undefined;
+  if (!isInjected && !(isOurs && traces.container !== undefined) && !traces.buried) return object;
+  const result = copy(object);
+  target.strip(result, originalOf(traces), isOurs);
+  if (target.tombstone && traces.buried) annotationsOf(result, target)[ANNOTATION.status] = TOMBSTONE;
+  return result;
+}
+
+function annotationsOf(object: KubeObject, target: Target): JsonObject {
+  let place: JsonObject = object;
+  for (const step of [...target.template, 'metadata', 'annotations']) {
+    const next = place[step];
+    if (isObject(next)) place = next;
+    else place = place[step] = {};
+  }
+  return place;
+}
+
+/** The object with the injection, whatever it carries already. `kept` is the container to keep as it is. */
+function inject(
+  input: MutateInput,
+  target: Target,
+  traces: Traces,
+  kept: JsonObject | undefined,
+): { object: KubeObject; warnings: string[] } {
+  if (traces.container !== undefined && traces.status === undefined) {
+    throw new Refusal(
+      [...target.template, 'spec', 'containers'],
+      `there is a container named ${PROXY_CONTAINER} that was not injected: rename it, or set the annotation ` +
+        `${ANNOTATION.inject}: "false"`,
+      409,
+    );
+  }
+  const configBefore = target.configOf(input.object);
+  const result = copy(input.object);
+  target.strip(result, originalOf(traces), traces.status !== undefined);
+  const { injection, image, warnings } = render(input, target, traces, result, kept);
+  const { original, config } = target.add(result, injection);
+  const status: Injected = {
+    by: target.kind,
+    image,
+    sidecar: sidecarFingerprint(injection.container),
+    config: fingerprint(config),
+    original,
+  };
+  annotationsOf(result, target)[ANNOTATION.status] = statusText(status);
+  const before = { status: traces.ownStatus, container: traces.container, config: configBefore };
+  return {
+    object: result,
+    warnings: [...warnings, ...editWarnings(before, { status, container: injection.container })],
+  };
+}
+
+function render(
+  input: MutateInput,
+  target: Target,
+  traces: Traces,
+  clean: KubeObject,
+  kept: JsonObject | undefined,
+): { injection: Injection; image: string; warnings: string[] } {
+  if (kept !== undefined) {
+    const args = Array.isArray(kept['args']) ? kept['args'] : [];
+    const proxyProtocol = args.includes('--backend-proxy-protocol=v2');
+    const injection = { container: kept, proxyProtocol, backendTls: args.includes('--backend-tls') };
+    return { injection, image: traces.status?.image ?? input.settings.image, warnings: [] };
+  }
+  const tuning = readTuning(input.object);
+  const broker = target.inspect(clean, input.owner.state === 'found' ? input.owner.rabbitmq : undefined);
+  const image = tuning.image ?? traces.status?.image ?? input.settings.image;
+  const rendered = renderSidecar({
+    image,
+    tls: broker.tls,
+    backendTls: broker.backendTls,
+    proxyProtocol: tuning.proxyProtocol,
+    resources: tuning.resources ?? copy(broker.guaranteed ? GUARANTEED_RESOURCES : DEFAULT_RESOURCES),
+    extraArgs: tuning.args,
+  });
+  const existing = traces.container;
+  const isSame = existing !== undefined && sidecarFingerprint(existing) === sidecarFingerprint(rendered);
+  const injection = {
+    container: isSame ? copy(existing) : rendered,
+    proxyProtocol: tuning.proxyProtocol,
+    backendTls: broker.backendTls !== undefined,
+  };
+  return { injection, image, warnings: broker.warnings };
+}

@@ -1,0 +1,100 @@
+import { logLevels } from '../common/log.ts';
+import { type OptionTable, filePath, flag, hostPort, oneOf, seconds, text } from '../common/options.ts';
+
+/** Options of `quorumbridge webhook`; docs/configuration.md is the reference. */
+export const webhookOptions = {
+  listen: {
+    name: 'listen',
+    argument: 'HOST:PORT',
+    env: 'QUORUMBRIDGE_LISTEN',
+    description: 'Address of the HTTPS server that API servers call; port 0 lets the system choose.',
+    default: { host: '0.0.0.0', port: 9443 },
+    hiddenDefault: '0.0.0.0:9443',
+    parse: hostPort({ defaultHost: '0.0.0.0' }),
+  },
+  tlsCert: {
+    name: 'tls-cert',
+    argument: 'FILE',
+    env: 'QUORUMBRIDGE_TLS_CERT',
+    description: 'Serving certificate in PEM, with its chain. Read again when it changes; needs --tls-key.',
+    parse: filePath(),
+  },
+  tlsKey: {
+    name: 'tls-key',
+    argument: 'FILE',
+    env: 'QUORUMBRIDGE_TLS_KEY',
+    description: 'Private key of --tls-cert in PEM, without a passphrase.',
+    parse: filePath(),
+  },
+  selfSigned: {
+    name: 'self-signed',
+    env: 'QUORUMBRIDGE_SELF_SIGNED',
+    description:
+      'Make a CA and a serving certificate at start, in place of --tls-cert and --tls-key; needs --ca-out.',
+    parse: flag(),
+  },
+  caOut: {
+    name: 'ca-out',
+    argument: 'FILE',
+    env: 'QUORUMBRIDGE_CA_OUT',
+    description:
+      "Where --self-signed writes its CA's certificate: the caBundle of the webhook's registration.",
+    parse: filePath(),
+  },
+  dnsName: {
+    name: 'dns-name',
+    argument: 'NAME',
+    env: 'QUORUMBRIDGE_DNS_NAME',
+    description:
+      "A name in the self-signed certificate besides localhost, 127.0.0.1 and ::1, such as the Service's.",
+    repeatable: true,
+    parse: text(),
+  },
+  adminListen: {
+    name: 'admin-listen',
+    argument: 'HOST:PORT',
+    env: 'QUORUMBRIDGE_ADMIN_LISTEN',
+    description: 'Address of /livez, /readyz and /metrics, over plain HTTP.',
+    default: { host: '0.0.0.0', port: 9080 },
+    hiddenDefault: '0.0.0.0:9080',
+    parse: hostPort({ defaultHost: '0.0.0.0' }),
+  },
+  proxyImage: {
+    name: 'proxy-image',
+    argument: 'IMAGE',
+    env: 'QUORUMBRIDGE_PROXY_IMAGE',
+    description: 'Image of the injected amqp-proxy container, where no annotation names another.',
+    default: 'quorumbridge/proxy:0.1.0',
+    parse: text(),
+  },
+  noCluster: {
+    name: 'no-cluster',
+    env: 'QUORUMBRIDGE_NO_CLUSTER',
+    description: 'Never ask an API server: decide from the objects alone.',
+    parse: flag(),
+  },
+  kubeconfig: {
+    name: 'kubeconfig',
+    argument: 'FILE',
+    env: 'KUBECONFIG',
+    description: 'Kubeconfig of the API server to ask for the RabbitMq behind an object.',
+    hiddenDefault: "the pod's service account, else ~/.kube/config, else none (as with --no-cluster)",
+    parse: text(),
+  },
+  shutdownDelay: {
+    name: 'shutdown-delay',
+    argument: 'SECONDS',
+    env: 'QUORUMBRIDGE_SHUTDOWN_DELAY',
+    description: 'After SIGTERM, how long to keep serving while /readyz already fails and clients move away.',
+    default: 5,
+    parse: seconds({ min: 0, max: 300 }),
+  },
+  logLevel: {
+    name: 'log-level',
+    argument: 'LEVEL',
+    env: 'QUORUMBRIDGE_LOG_LEVEL',
+    description: `Least severe log lines to write: ${logLevels.join(', ')}.`,
+    default: 'info',
+    parse: oneOf(...logLevels),
+  },
+} as const satisfies OptionTable;

@@ -1,0 +1,152 @@
+import { BACKEND_HOST, PORT, PROXY_CONTAINER, TLS_CA_FOLDER, TLS_FOLDER } from '../common/contract.ts';
+import { canonical, fingerprint, isObject } from './json.ts';
+import { quantity } from './quantity.ts';
+import { flagOf } from './tuning.ts';
+import type { Json, JsonObject } from './types.ts';
+
+/** TLS for clients, where RabbitMQ itself offered it. */
+export interface SidecarTls {
+  /** The pod's volume that holds tls.crt and tls.key, and the path in it when it is mounted with one. */
+  volume: VolumeSource;
+  /** No plain listener: RabbitMQ had none either. */
+  only: boolean;
+  /** The CA that clients' certificates are verified against; undefined when the broker would not have looked at them. */
+  client: { ca: 'same-volume' | VolumeSource; auth: 'request' | 'require' } | undefined;
+}
+
+/** A volume of the pod and, where the other container mounts but a part of it, that part. */
+export interface VolumeSource {
+  name: string;
+  subPath?: string;
+}
+
+/** All that the container depends on. */
+export interface Sidecar {
+  image: string;
+  tls: SidecarTls | undefined;
+  /** RabbitMQ itself speaks TLS at the backend port: certificates are checked for this name. */
+  backendTls: { serverName: string; ca: string | undefined } | undefined;
+  proxyProtocol: boolean;
+  resources: JsonObject;
+  extraArgs: string[];
+}
+
+/** The proxy's resources where nothing else is asked for. */
+export const DEFAULT_RESOURCES = {
+  requests: { cpu: '100m', memory: '128Mi' },
+  limits: { cpu: '500m', memory: '256Mi' },
+};
+
+/** The same limits as requests, so that a pod of class Guaranteed stays one. */
+export const GUARANTEED_RESOURCES = {
+  requests: { cpu: '500m', memory: '256Mi' },
+  limits: { cpu: '500m', memory: '256Mi' },
+};
+
+/**
+ * The container, the same value for the same input. What the API server would add by default is written out, so that
+ * the stored object equals what the next admission computes. It sets no user: it inherits the pod's.
+ */
+export function renderSidecar(sidecar: Sidecar): JsonObject {
+  const mounts = volumeMounts(sidecar.tls);
+  return {
+    name: PROXY_CONTAINER,
+    image: sidecar.image,
+    imagePullPolicy: 'IfNotPresent',
+    args: args(sidecar),
+    ports: ports(sidecar.tls),
+    startupProbe: probe('/livez', { periodSeconds: 1, failureThreshold: 60 }),
+    readinessProbe: probe('/readyz', { periodSeconds: 5, failureThreshold: 3 }),
+    livenessProbe: probe('/livez', { periodSeconds: 10, failureThreshold: 3 }),
+    resources: sidecar.resources,
+    securityContext: {
+      allowPrivilegeEscalation: false,
+      capabilities: { drop: ['ALL'] },
+      readOnlyRootFilesystem: true,
+      runAsNonRoot: true,
+      seccompProfile: { type: 'RuntimeDefault' },
+    },
+    terminationMessagePath: '/dev/termination-log',
+    terminationMessagePolicy: 'File',
+    ...(mounts.length === 0 ? {} : { volumeMounts: mounts }),
+  };
+}
+
+function args(sidecar: Sidecar): string[] {
+  const { tls, backendTls } = sidecar;
+  const own = [
+    `--backend=${BACKEND_HOST}:${PORT.backend}`,
+    `--backend-proxy-protocol=${sidecar.proxyProtocol ? 'v2' : 'off'}`,
+  ];
+  if (backendTls !== undefined) {
+    own.push('--backend-tls', `--backend-tls-server-name=${backendTls.serverName}`);
+    if (backendTls.ca !== undefined) own.push(`--backend-tls-ca=${backendTls.ca}`);
+  }
+  if (!tls?.only) own.push(`--listen=amqp://0.0.0.0:${PORT.amqp}`);
+  if (tls !== undefined) {
+    own.push(
+      `--listen=amqps://0.0.0.0:${PORT.amqps}`,
+      `--tls-cert=${TLS_FOLDER}/tls.crt`,
+      `--tls-key=${TLS_FOLDER}/tls.key`,
+    );
+    if (tls.client !== undefined) {
+      const folder = tls.client.ca === 'same-volume' ? TLS_FOLDER : TLS_CA_FOLDER;
+      own.push(`--tls-ca=${folder}/ca.crt`, `--tls-client-auth=${tls.client.auth}`);
+    }
+  }
+  own.push(`--admin-listen=0.0.0.0:${PORT.admin}`, '--stats-interval=300', '--log-level=info');
+  const replaced = new Set(sidecar.extraArgs.map(flagOf));
+  return [...own.filter((arg) => !replaced.has(flagOf(arg))), ...sidecar.extraArgs];
+}
+
+function ports(tls: SidecarTls | undefined): JsonObject[] {
+  const clients =
+    tls === undefined
+      ? [[PROXY_CONTAINER, PORT.amqp] as const]
+      : tls.only
+        ? [[PROXY_CONTAINER, PORT.amqps] as const]
+        : [[PROXY_CONTAINER, PORT.amqp] as const, [`${PROXY_CONTAINER}-tls`, PORT.amqps] as const];
+  return [...clients, ['proxy-admin', PORT.admin] as const].map(([name, containerPort]) => ({
+    name,
+    containerPort,
+    protocol: 'TCP',
+  }));
+}
+
+/** Startup and liveness look at the proxy alone; readiness also asks RabbitMQ behind it. */
+function probe(path: string, timing: { periodSeconds: number; failureThreshold: number }): JsonObject {
+  return {
+    httpGet: { path, port: PORT.admin, scheme: 'HTTP' },
+    timeoutSeconds: 5,
+    successThreshold: 1,
+    ...timing,
+  };
+}
+
+function volumeMounts(tls: SidecarTls | undefined): JsonObject[] {
+  if (tls === undefined) return [];
+  const mounts: JsonObject[] = [{ ...tls.volume, mountPath: TLS_FOLDER, readOnly: true }];
+  const ca = tls.client?.ca;
+  if (ca !== undefined && ca !== 'same-volume')
+    mounts.push({ ...ca, mountPath: TLS_CA_FOLDER, readOnly: true });
+  return mounts;
+}
+
+/** Equal for containers that are the same to Kubernetes: the order of keys and the spelling of quantities don't matter. */
+export function sidecarFingerprint(container: JsonObject): string {
+  return fingerprint(canonical({ ...container, resources: amounts(container['resources']) }));
+}
+
+function amounts(resources: Json | undefined): Json {
+  if (!isObject(resources)) return resources ?? null;
+  return Object.fromEntries(
+    Object.entries(resources).map(([field, each]) => [
+      field,
+      isObject(each)
+        ? Object.fromEntries(
+            Object.entries(each).map(([name, amount]) => [name, quantity(amount) ?? amount ?? null]),
+          )
+        : (each ?? null),
+    ]),
+  );
+}
