@@ -1,8 +1,8 @@
-import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import net, { type Socket } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { styleText } from 'node:util';
-import { frame, HEADER, method, tuneArguments } from '../test/support/peers.ts';
+import { frame, method } from '../test/support/peers.ts';
+import { type Forwarder, open, out, startBackend, startForwarder, usage } from './peers.ts';
 
 // CPU time that the proxy spends for each message it forwards, next to Node's own pipe between two sockets, which
 // looks at nothing: what scanning every frame costs. Run: node bench/forward.ts [ROUNDS]. Loopback only, about 20 s.
@@ -31,23 +31,6 @@ function message(size: number, from: Case['from']): Buffer {
   return Buffer.concat([start, frame(2, 1, properties), frame(3, 1, Buffer.alloc(size, 0x61))]);
 }
 
-interface Forwarder {
-  readonly child: ChildProcess;
-  readonly port: number;
-}
-
-async function startForwarder(kind: string, backendPort: number): Promise<Forwarder> {
-  const child = fork(new URL('forwarder.ts', import.meta.url), [kind, String(backendPort)]);
-  const [{ port }] = (await once(child, 'message')) as [{ port: number }];
-  return { child, port };
-}
-
-async function cpu({ child }: Forwarder): Promise<number> {
-  child.send('cpu');
-  const [{ cpu: microseconds }] = (await once(child, 'message')) as [{ cpu: number }];
-  return microseconds;
-}
-
 /** Sends `octets` in whole chunks as fast as they are taken. */
 async function pump(socket: Socket, chunk: Buffer, octets: number): Promise<void> {
   for (let sent = 0; sent < octets; sent += chunk.length) {
@@ -65,41 +48,18 @@ async function receive(socket: Socket, octets: number): Promise<void> {
   });
 }
 
-const server = net.createServer({ noDelay: true }).listen(0, '127.0.0.1');
-await once(server, 'listening');
-const { port: backendPort } = server.address() as net.AddressInfo;
-
-/** A connection through the forwarder with its handshake done; both ends read nothing yet. */
-async function open(forwarder: Forwarder): Promise<{ client: Socket; broker: Socket }> {
-  const arrives = once(server, 'connection') as Promise<[Socket]>;
-  const client = net.connect({ host: '127.0.0.1', port: forwarder.port, noDelay: true });
-  client.write(HEADER);
-  const [broker] = await arrives;
-  const steps = [
-    [broker, client, method(0, 10, 10)],
-    [client, broker, method(0, 10, 11)],
-    [broker, client, method(0, 10, 30, tuneArguments(131_072))],
-    [client, broker, method(0, 10, 31, tuneArguments(131_072))],
-    [client, broker, method(0, 10, 40)],
-    [broker, client, method(0, 10, 41)],
-  ] as const;
-  for (const [sender, receiver, octets] of steps) {
-    sender.write(octets);
-    await once(receiver, 'data');
-  }
-  return { client, broker };
-}
+const backend = await startBackend();
 
 /** Microseconds of CPU per message in one run. */
 async function measure(forwarder: Forwarder, { size, from, octets }: Case): Promise<number> {
-  const { client, broker } = await open(forwarder);
+  const { client, broker } = await open(forwarder, backend);
   const [sender, receiver] = from === 'client' ? [client, broker] : [broker, client];
   const one = message(size, from);
   const chunk = Buffer.concat(Array<Buffer>(Math.max(1, Math.floor(65_536 / one.length))).fill(one));
   const total = Math.ceil(octets / chunk.length) * chunk.length;
-  const before = await cpu(forwarder);
+  const { cpu: before } = await usage(forwarder);
   await Promise.all([receive(receiver, total), pump(sender, chunk, total)]);
-  const spent = (await cpu(forwarder)) - before;
+  const spent = (await usage(forwarder)).cpu - before;
   for (const socket of [client, broker]) socket.destroy();
   return spent / (total / one.length);
 }
@@ -107,9 +67,9 @@ async function measure(forwarder: Forwarder, { size, from, octets }: Case): Prom
 const median = (numbers: number[]): number =>
   numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]!;
 
-const proxy = await startForwarder('proxy', backendPort);
-const pipe = await startForwarder('pipe', backendPort);
-const out = (line: string): boolean => process.stdout.write(`${line}\n`);
+const { port } = backend.address() as AddressInfo;
+const proxy = await startForwarder('proxy', port);
+const pipe = await startForwarder('pipe', port);
 out(`CPU per message in microseconds, median of ${rounds} interleaved rounds, Node ${process.versions.node}`);
 out(
   styleText(
@@ -128,4 +88,4 @@ for (const one of CASES) {
   out(`${one.name.padEnd(16)}${cells}${(own / peer).toFixed(2).padStart(12)}`);
 }
 for (const { child } of [proxy, pipe]) child.disconnect();
-server.close();
+backend.close();

@@ -4,8 +4,8 @@ import { resolveOptions } from '../common/resolve.ts';
 import { startProxy } from '../proxy/main.ts';
 import { proxyOptions } from '../proxy/options.ts';
 
-// The process that forward.ts measures: the proxy, or Node's plain pipe between two sockets. It tells its port, then
-// its CPU time in microseconds whenever it is asked.
+// The process that the benchmarks measure: the proxy, or Node's plain pipe between two sockets. It tells its port, and
+// its CPU time and memory whenever it is asked.
 
 const [kind, backendPort] = process.argv.slice(2);
 

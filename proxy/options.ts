@@ -127,7 +127,7 @@ export const proxyOptions = {
     argument: 'COUNT',
     env: 'QUORUMBRIDGE_MAX_CONNECTIONS',
     description: 'Client connections at a time; more are refused. 0 is no limit.',
-    default: 10_000,
+    default: 3000,
     parse: integer({ min: 0, max: 1_000_000 }),
   },
   handshakeTimeout: {

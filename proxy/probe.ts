@@ -3,13 +3,13 @@ import { FrameScanner, SCAN } from '../amqp/scan.ts';
 import type { Backend } from './backend.ts';
 
 /** How long an answer holds, in milliseconds, so that a flood of probes is no flood at the broker. */
-const HOLDS = 2000;
+const HOLDS = 1000;
 
 /**
  * How long a handshake that was seen stands for those not tried, in milliseconds. RabbitMQ logs a warning for each
  * handshake that isn't finished and nothing for a connection without one, so that probes mostly just connect.
  */
-const PROVEN = 60_000;
+const PROVEN = 30_000;
 
 /** Whether the backend answers. */
 export interface Probe {
@@ -20,7 +20,7 @@ export interface Probe {
 }
 
 /**
- * A check that the backend can be connected to and, unless that was seen within the last minute, that it answers the
+ * A check that the backend can be connected to and, unless that was seen within the last half minute, that it answers the
  * protocol header with connection.start (AMQP 0-9-1 section 2.2.4).
  * @param timeout milliseconds for the whole of it
  */

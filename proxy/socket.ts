@@ -11,6 +11,11 @@ const LARGEST = 256 * 1024;
 /** Reads in a row that leave most of the buffer empty before it shrinks: a burst's end, not a pause in it. */
 const SMALL_READS = 8;
 
+/** What all buffers together may have grown by, in octets: bursts on many connections at once must not use up a pod. */
+const GROWTH = 64 * 1024 * 1024;
+
+let grown = 0;
+
 /**
  * The buffer that a socket reads into. Reads that fill it make it grow, and runs of small ones shrink it: large buffers
  * cost a fifth of the CPU per octet in bulk, and idle connections must not keep them.
@@ -22,7 +27,7 @@ class ReadBuffer {
   /** The buffer for the next read, after one of `length` octets. */
   next(length: number): Buffer {
     const size = this.#buffer.length;
-    if (length === size && size < LARGEST) return this.#resize(size * 4);
+    if (length === size && size < LARGEST && grown + size * 3 <= GROWTH) return this.#resize(size * 4);
     if (size === SMALLEST || length > size / 16) this.#smallReads = 0;
     else if (++this.#smallReads >= SMALL_READS) return this.#resize(size / 4);
     return this.#buffer;
@@ -32,7 +37,13 @@ class ReadBuffer {
     return this.#buffer;
   }
 
+  /** To be called once, when the socket is closed: others may grow then. */
+  release(): void {
+    grown -= this.#buffer.length - SMALLEST;
+  }
+
   #resize(size: number): Buffer {
+    grown += size - this.#buffer.length;
     this.#smallReads = 0;
     this.#buffer = Buffer.allocUnsafeSlow(size);
     return this.#buffer;
@@ -40,8 +51,7 @@ class ReadBuffer {
 }
 
 /** The `onread` option of net: reads go into one buffer of the socket's own instead of a new one each. */
-function onread(receive: Receive): NonNullable<SocketConstructorOpts['onread']> {
-  const buffer = new ReadBuffer();
+function onread(buffer: ReadBuffer, receive: Receive): NonNullable<SocketConstructorOpts['onread']> {
   let length = 0;
   return {
     buffer: () => (length === 0 ? buffer.current : buffer.next(length)),
@@ -55,6 +65,7 @@ function onread(receive: Receive): NonNullable<SocketConstructorOpts['onread']> 
 
 /** Connects a plain socket whose octets go to `receive`; half-open connections are kept, see 'end'. */
 export function connectPlain(to: { host: string; port: number }, receive: Receive): Socket {
+  const buffer = new ReadBuffer();
   const options: NetConnectOpts = {
     host: to.host,
     port: to.port,
@@ -62,9 +73,9 @@ export function connectPlain(to: { host: string; port: number }, receive: Receiv
     noDelay: true,
     keepAlive: true,
     keepAliveInitialDelay: 60_000,
-    onread: onread(receive),
+    onread: onread(buffer, receive),
   };
-  return net.connect(options);
+  return net.connect(options).once('close', () => buffer.release());
 }
 
 /** Sends the octets of a socket that has no `onread` (TLS) to `receive`. */
@@ -90,8 +101,8 @@ export function adoptPlain(accepted: Socket, receive: Receive): Socket {
   inside._handle = null;
   // Without its handle nothing of the connection is closed by this; the server's count of sockets comes right.
   accepted.destroy();
-  const options = { handle, allowHalfOpen: true, readable: true, writable: true, onread: onread(receive) };
-  const socket = new Socket(options as unknown as SocketConstructorOpts);
-  socket.resume();
-  return socket;
+  const buffer = new ReadBuffer();
+  const kept = { handle, allowHalfOpen: true, readable: true, writable: true };
+  const options = { ...kept, onread: onread(buffer, receive) } as unknown as SocketConstructorOpts;
+  return new Socket(options).once('close', () => buffer.release()).resume();
 }

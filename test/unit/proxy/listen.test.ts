@@ -81,6 +81,12 @@ async function greet(port: number, options: tls.ConnectionOptions = {}): Promise
   return failure ?? (peer.received.length > 0 ? `connection.start by ${protocol}` : 'ended');
 }
 
+/** Lets the broker answer a health check's handshake. */
+function readyzHeld(status: Promise<number>, probe: Peer): Promise<number> {
+  probe.write(method(0, 10, 10, Buffer.from('start')));
+  return status;
+}
+
 describe('a TLS listener', () => {
   it.each(['TLSv1.2', 'TLSv1.3'] as const)('takes %s', async (version) => {
     const proxy = await tlsProxy();
@@ -182,6 +188,35 @@ describe('the backend', () => {
     expect([own.readUInt16BE(24), own.readUInt16BE(26)]).toEqual([probe.socket.remotePort, broker.port]);
     probe.write(method(0, 10, 10, Buffer.from('start')));
     expect((await answer).status).toBe(200);
+  });
+
+  it('is asked for a handshake once, then only connected to, and again after a failure', async () => {
+    const proxy = await startTestProxy({ backend: `127.0.0.1:${broker.port}` });
+    running.push(proxy);
+    const readyz = async (): Promise<number> =>
+      (await fetch(`http://127.0.0.1:${proxy.proxy.adminAddress.port}/readyz`)).status;
+    const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 1100));
+    const probed = broker.next();
+    const first = readyz();
+    const handshake = await probed;
+    expect(await handshake.take(8)).toEqual(HEADER);
+    expect(await readyzHeld(first, handshake)).toBe(200);
+    await pause();
+    const connected = broker.next();
+    expect(await readyz()).toBe(200);
+    const silent = await connected;
+    await silent.until('the end', (peer) => peer.ended || peer.closed);
+    expect(silent.received.length).toBe(0);
+    const { port } = broker;
+    broker.server.close();
+    await pause();
+    expect(await readyz()).toBe(503);
+    broker.server.listen(port, '127.0.0.1');
+    await pause();
+    const again = broker.next();
+    const last = readyz();
+    expect(await (await again).take(8)).toEqual(HEADER);
+    expect(await readyzHeld(last, await again)).toBe(200);
   });
 
   it('is reached by TLS and its certificate verified', async () => {

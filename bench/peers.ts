@@ -1,0 +1,66 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import net, { type Socket } from 'node:net';
+import { HEADER, method, tuneArguments } from '../test/support/peers.ts';
+
+/** A forwarder in a process of its own, so that its CPU time and memory can be told from the load's. */
+export interface Forwarder {
+  readonly child: ChildProcess;
+  readonly port: number;
+}
+
+/** What the process has used: CPU in microseconds, resident memory in octets. */
+export interface Usage {
+  readonly cpu: number;
+  readonly rss: number;
+}
+
+/** Starts `proxy` or `pipe` (see forwarder.ts) in front of a port of 127.0.0.1. */
+export async function startForwarder(kind: 'proxy' | 'pipe', backendPort: number): Promise<Forwarder> {
+  const child = fork(new URL('forwarder.ts', import.meta.url), [kind, String(backendPort)]);
+  const [{ port }] = (await once(child, 'message')) as [{ port: number }];
+  return { child, port };
+}
+
+export async function usage({ child }: Forwarder): Promise<Usage> {
+  child.send('usage');
+  const [used] = (await once(child, 'message')) as [Usage];
+  return used;
+}
+
+/** A server that plays the broker. */
+export async function startBackend(): Promise<net.Server> {
+  const server = net.createServer({ noDelay: true }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return server;
+}
+
+/** A connection through the forwarder with its handshake done; both ends read nothing yet. */
+export async function open(
+  forwarder: Forwarder,
+  backend: net.Server,
+): Promise<{ client: Socket; broker: Socket }> {
+  const arrives = once(backend, 'connection') as Promise<[Socket]>;
+  const client = net.connect({ host: '127.0.0.1', port: forwarder.port, noDelay: true });
+  client.write(HEADER);
+  const [broker] = await arrives;
+  await once(broker, 'data');
+  const steps = [
+    [broker, client, method(0, 10, 10)],
+    [client, broker, method(0, 10, 11)],
+    [broker, client, method(0, 10, 30, tuneArguments(131_072))],
+    [client, broker, method(0, 10, 31, tuneArguments(131_072))],
+    [client, broker, method(0, 10, 40)],
+    [broker, client, method(0, 10, 41)],
+  ] as const;
+  for (const [sender, receiver, octets] of steps) {
+    sender.write(octets);
+    await once(receiver, 'data');
+  }
+  return { client, broker };
+}
+
+/** Writes a line of the result. */
+export function out(line: string): void {
+  process.stdout.write(`${line}\n`);
+}

@@ -1,0 +1,258 @@
+// The proxy's rules and its transparency against real brokers; each rule's case is named after its row in the table of
+// what brokers answered to legacy clients.
+import { type ChannelModel, connect, type Options } from 'amqplib';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Broker, startBroker } from '../support/broker.ts';
+import { describeBrokers } from '../support/describe-brokers.ts';
+import {
+  connectPeer,
+  frame,
+  HEADER,
+  readCloseFrame,
+  startTestProxy,
+  type TestProxy,
+} from '../support/peers.ts';
+
+const QUORUM = { type: 'quorum', durable: true, auto_delete: false, exclusive: false };
+const CLASSIC = { type: 'classic', exclusive: true };
+
+/** What a legacy client declares, and what RabbitMQ's management then says of it. */
+const QUEUES: [row: string, Options.AssertQueue, expected: object][] = [
+  ['1.1 transient', { durable: false }, { ...QUORUM, arguments: { 'x-queue-type': 'quorum' } }],
+  [
+    '1.2 transient, auto-delete',
+    { durable: false, autoDelete: true },
+    { ...QUORUM, arguments: { 'x-queue-type': 'quorum', 'x-expires': 1_800_000 } },
+  ],
+  [
+    '1.2 transient, auto-delete, its own x-expires',
+    { durable: false, autoDelete: true, expires: 60_000 },
+    { ...QUORUM, arguments: { 'x-queue-type': 'quorum', 'x-expires': 60_000 } },
+  ],
+  ['1.3 exclusive', { durable: false, exclusive: true }, CLASSIC],
+  ['1.4 durable, no type', { durable: true }, QUORUM],
+  ['1.4 durable, classic', { durable: true, arguments: { 'x-queue-type': 'classic' } }, QUORUM],
+  ['1.5 durable, auto-delete', { durable: true, autoDelete: true }, QUORUM],
+  ['1.6 durable, quorum', { durable: true, arguments: { 'x-queue-type': 'quorum' } }, QUORUM],
+  ['1.7 transient, quorum', { durable: false, arguments: { 'x-queue-type': 'quorum' } }, QUORUM],
+  ['1.8 auto-delete, quorum', { autoDelete: true, arguments: { 'x-queue-type': 'quorum' } }, QUORUM],
+  [
+    '1.10 stream',
+    { durable: true, arguments: { 'x-queue-type': 'stream' } },
+    { type: 'stream', durable: true },
+  ],
+  ['1.11 empty type', { durable: false, arguments: { 'x-queue-type': '' } }, QUORUM],
+  [
+    '4.5 reject-publish-dlx',
+    { durable: false, arguments: { 'x-overflow': 'reject-publish-dlx' } },
+    {
+      ...QUORUM,
+      arguments: { 'x-queue-type': 'quorum', 'x-overflow': 'reject-publish' },
+    },
+  ],
+  [
+    '4.9 x-max-priority',
+    { durable: true, maxPriority: 10 },
+    { ...QUORUM, arguments: { 'x-queue-type': 'quorum' } },
+  ],
+  ['4.10 x-queue-mode', { durable: true, arguments: { 'x-queue-mode': 'lazy' } }, QUORUM],
+  ['4.11 x-queue-version', { durable: true, arguments: { 'x-queue-version': 1 } }, QUORUM],
+  [
+    '4.12 x-queue-master-locator',
+    { durable: true, arguments: { 'x-queue-master-locator': 'min-masters' } },
+    QUORUM,
+  ],
+  [
+    '4.13 exclusive with x-queue-master-locator',
+    { exclusive: true, arguments: { 'x-queue-master-locator': 'min-masters' } },
+    CLASSIC,
+  ],
+  ['4.14 x-ha-policy', { durable: false, arguments: { 'x-ha-policy': 'all' } }, QUORUM],
+  [
+    '9 reply queue of oslo.messaging',
+    { durable: false, expires: 1_800_000 },
+    { ...QUORUM, arguments: { 'x-queue-type': 'quorum', 'x-expires': 1_800_000 } },
+  ],
+];
+
+await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
+  let broker: Broker;
+  let proxy: TestProxy;
+  let url: string;
+  const clients: ChannelModel[] = [];
+
+  beforeAll(async () => {
+    broker = await startBroker(version);
+    proxy = await startTestProxy({ backend: `127.0.0.1:${broker.port}` });
+    url = `amqp://guest:guest@127.0.0.1:${proxy.port}/`;
+  });
+  afterAll(async () => {
+    await proxy?.[Symbol.asyncDispose]();
+    await broker?.stop();
+  });
+
+  async function client(at = url): Promise<ChannelModel> {
+    const model = await connect(at);
+    clients.push(model);
+    return model;
+  }
+
+  describe('queue.declare', () => {
+    it.each(QUEUES)('%s', async (row, options, expected) => {
+      const model = await client();
+      const channel = await model.createChannel();
+      const name = `row ${row}`;
+      await channel.assertQueue(name, options);
+      await channel.assertQueue(name, options);
+      await channel.checkQueue(name);
+      expect(await broker.management.queue(name)).toMatchObject(expected);
+      await model.close();
+    });
+
+    it('1.4 and 1.1: clients that declare one name durable and transient agree', async () => {
+      const model = await client();
+      const channel = await model.createChannel();
+      await channel.assertQueue('shared', { durable: true });
+      await channel.assertQueue('shared', { durable: false });
+      await channel.assertQueue('shared', { durable: true, arguments: { 'x-queue-type': 'quorum' } });
+      await model.close();
+    });
+
+    it('1.17 a reserved name is refused by the broker as ever', async () => {
+      const model = await client();
+      const channel = await model.createChannel();
+      channel.on('error', () => {});
+      await expect(channel.assertQueue('amq.mine', { durable: false })).rejects.toThrow(
+        "ACCESS_REFUSED - queue name 'amq.mine' contains reserved prefix",
+      );
+      await model.close();
+    });
+  });
+
+  describe('exchange.declare', () => {
+    it('7.1 transient becomes durable, and a passive declare finds it', async () => {
+      const model = await client();
+      const channel = await model.createChannel();
+      await channel.assertExchange('seven', 'topic', { durable: false });
+      await channel.checkExchange('seven');
+      expect(await broker.management.exchange('seven')).toMatchObject({ durable: true, auto_delete: false });
+      await model.close();
+    });
+
+    it('7.7 auto-delete stays auto-delete: it goes with its last binding', async () => {
+      const model = await client();
+      const channel = await model.createChannel();
+      await channel.assertExchange('fanout', 'fanout', { durable: false, autoDelete: true });
+      const { queue } = await channel.assertQueue('', { exclusive: true });
+      await channel.bindQueue(queue, 'fanout', '');
+      expect(await broker.management.exchange('fanout')).toMatchObject({ durable: true, auto_delete: true });
+      await channel.unbindQueue(queue, 'fanout', '');
+      channel.on('error', () => {});
+      await expect(channel.checkExchange('fanout')).rejects.toThrow('NOT_FOUND');
+      await model.close();
+    });
+  });
+
+  it('messages of every size come through as they were sent, in order', async () => {
+    const model = await client();
+    const channel = await model.createConfirmChannel();
+    await channel.assertQueue('sizes', { durable: false });
+    const sizes = [0, 1, 4096, 131_064, 131_065, 1_000_000, 7];
+    const got: Buffer[] = [];
+    const all = new Promise<void>((resolve) => {
+      void channel.consume(
+        'sizes',
+        (message) => {
+          got.push(message!.content);
+          if (got.length === sizes.length) resolve();
+        },
+        { noAck: true },
+      );
+    });
+    const sent = sizes.map((size) => Buffer.alloc(size, `${size} `));
+    for (const body of sent) channel.sendToQueue('sizes', body);
+    await channel.waitForConfirms();
+    await all;
+    expect(got.every((body, i) => body.equals(sent[i]!))).toBe(true);
+    await model.close();
+  });
+
+  it('a refused login is told as the broker tells it', async () => {
+    await expect(connect(`amqp://guest:wrong@127.0.0.1:${proxy.port}/`)).rejects.toThrow(
+      /403|ACCESS.REFUSED/,
+    );
+  });
+
+  it("a client's crash frees its exclusive queue at once", async () => {
+    const crashing = await client();
+    const channel = await crashing.createChannel();
+    await channel.assertQueue('mine', { exclusive: true });
+    crashing.on('error', () => {});
+    (
+      crashing as unknown as { connection: { stream: { resetAndDestroy(): void } } }
+    ).connection.stream.resetAndDestroy();
+    await expect
+      .poll(async () => {
+        const next = await connect(url);
+        try {
+          const attempt = await next.createChannel();
+          attempt.on('error', () => {});
+          await attempt.assertQueue('mine', { exclusive: true });
+          return 'free';
+        } catch (error) {
+          return (error as Error).message;
+        } finally {
+          await next.close();
+        }
+      })
+      .toBe('free');
+  });
+
+  it('a malformed frame ends that connection alone, and the broker sees an orderly end', async () => {
+    const other = await client();
+    const bad = await connectPeer(proxy.port);
+    bad.write(HEADER);
+    await bad.frame();
+    bad.write(frame(9, 0, Buffer.alloc(0)));
+    expect(readCloseFrame(await bad.frame()).code).toBe(501);
+    bad.socket.destroy();
+    const channel = await other.createChannel();
+    await channel.assertQueue('still here', { durable: false });
+    await other.close();
+  });
+});
+
+await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
+  it('PROXY v2: the broker knows each client by its own address, and health checks do not disturb it', async () => {
+    await using broker = await startBroker(version, { advanced: '[{rabbit,[{proxy_protocol,true}]}].\n' });
+    await using proxy = await startTestProxy({
+      backend: `127.0.0.1:${broker.port}`,
+      backendProxyProtocol: 'v2',
+    });
+    const admin = `http://127.0.0.1:${proxy.proxy.adminAddress.port}`;
+    expect((await fetch(`${admin}/readyz`)).status).toBe(200);
+    const model = await connect(`amqp://guest:guest@127.0.0.1:${proxy.port}/`);
+    const { localPort } = (model as unknown as { connection: { stream: { localPort: number } } }).connection
+      .stream;
+    await expect
+      .poll(
+        async () => (await broker.ctl('-q', 'list_connections', 'peer_port')).includes(String(localPort)),
+        {
+          timeout: 10_000,
+        },
+      )
+      .toBe(true);
+    await model.close();
+  });
+
+  it('a broker that is killed: its clients get 320, and the proxy says that it is not ready', async () => {
+    const broker = await startBroker(version);
+    await using proxy = await startTestProxy({ backend: `127.0.0.1:${broker.port}` });
+    const model = await connect(`amqp://guest:guest@127.0.0.1:${proxy.port}/`);
+    const failed = new Promise<Error>((resolve) => model.on('error', resolve).on('close', resolve));
+    await broker.stop();
+    expect((await failed).message).toContain('CONNECTION_FORCED');
+    const admin = `http://127.0.0.1:${proxy.proxy.adminAddress.port}`;
+    await expect.poll(async () => (await fetch(`${admin}/readyz`)).status, { timeout: 10_000 }).toBe(503);
+  });
+});

@@ -1,0 +1,233 @@
+// Real RabbitMQ servers for tests and the demo, by brokers.sh.
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ManagementClient } from './management.ts';
+import { Child, HOME } from './processes.ts';
+
+export type BrokerVersion = '3.10' | '4.0' | '4.3';
+
+const SCRIPT = join(HOME, 'test/support/brokers.sh');
+/** Downloads may be slow; a start alone takes some seconds. */
+const FETCH_TIMEOUT_MS = 10 * 60_000;
+const START_TIMEOUT_MS = 150_000;
+
+export interface BrokerSettings {
+  /** Lines of rabbitmq.conf; @AMQP@, @AMQPS@, @BACKEND@, @MANAGEMENT@ and @FILES@ are filled in by brokers.sh. */
+  conf?: string;
+  /** The whole advanced.config. */
+  advanced?: string;
+  /** Files that the server sees in @FILES@, by name. */
+  files?: Record<string, string | Buffer>;
+  /** An empty folder for the settings; its owner deletes it. Default: a temporary one. */
+  folder?: string;
+  /** Told each line of progress. */
+  onProgress?: (line: string) => void;
+}
+
+/** What `brokers.sh` prints when a node answers. */
+interface NodeLine {
+  version: string;
+  port: number;
+  seconds: number;
+  driver: string;
+}
+
+/** A running RabbitMQ node on loopback, with its own data; user and password guest. */
+export class Broker {
+  readonly version: BrokerVersion;
+  readonly #child: Child;
+  readonly #folder: string;
+  readonly #node: NodeLine;
+  readonly #clean: () => Promise<void>;
+
+  constructor(
+    version: BrokerVersion,
+    child: Child,
+    folder: string,
+    node: NodeLine,
+    clean: () => Promise<void>,
+  ) {
+    this.version = version;
+    this.#child = child;
+    this.#folder = folder;
+    this.#node = node;
+    this.#clean = clean;
+  }
+
+  /** Plain AMQP, unless the configuration moved it. */
+  get port(): number {
+    return this.#node.port;
+  }
+
+  /** Free for a TLS listener of the configuration, or for a proxy in front. */
+  get amqpsPort(): number {
+    return this.#node.port + 1;
+  }
+
+  /** Free for a listener behind a proxy. */
+  get backendPort(): number {
+    return this.#node.port + 2;
+  }
+
+  get managementPort(): number {
+    return this.#node.port + 3;
+  }
+
+  /** Seconds that the first start took. */
+  get startSeconds(): number {
+    return this.#node.seconds;
+  }
+
+  get url(): string {
+    return `amqp://guest:guest@127.0.0.1:${this.port}/`;
+  }
+
+  get managementUrl(): string {
+    return `http://127.0.0.1:${this.managementPort}`;
+  }
+
+  get management(): ManagementClient {
+    return new ManagementClient({ url: this.managementUrl, user: 'guest', password: 'guest', vhost: '/' });
+  }
+
+  /** Stops the node gracefully and starts it again on the same ports and data, with other settings. */
+  restart(settings: BrokerSettings): Promise<void> {
+    return this.#again('restart', settings);
+  }
+
+  /** Starts a node with empty storage in this one's place, on the same ports. */
+  replace(settings: BrokerSettings): Promise<void> {
+    return this.#again('replace', settings);
+  }
+
+  /** Runs rabbitmqctl against the node and returns what it prints. */
+  async ctl(...args: string[]): Promise<string> {
+    return runScript(['ctl', String(this.port), ...args], 60_000);
+  }
+
+  /** Leaves the node running when this process ends; `stopCommand` ends it. */
+  async detach(): Promise<void> {
+    this.#child.write('detach\n');
+    await this.#child.exited;
+  }
+
+  get stopCommand(): string {
+    return `test/support/brokers.sh stop ${this.port}`;
+  }
+
+  /** Kills the node and deletes its data. */
+  async stop(): Promise<void> {
+    await this.#clean();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  async #again(request: 'restart' | 'replace', settings: BrokerSettings): Promise<void> {
+    const answered = countAnswers(this.#child.lines);
+    await writeSettings(this.#folder, settings);
+    this.#child.write(`${request}\n`);
+    await this.#child.waitFor(`answer after its ${request}`, START_TIMEOUT_MS, (lines) =>
+      countAnswers(lines) > answered ? true : undefined,
+    );
+  }
+}
+
+/**
+ * Starts a node, fetching the server first when the cache has none. It dies with this process, however this ends:
+ * brokers.sh notices the end of its stdin.
+ */
+export async function startBroker(version: BrokerVersion, settings: BrokerSettings = {}): Promise<Broker> {
+  const folder = settings.folder ?? (await mkdtemp(join(tmpdir(), 'quorumbridge-broker-')));
+  const paths = await writeSettings(folder, settings);
+  const options = ['--conf', paths.conf, '--advanced', paths.advanced];
+  const child = new Child(`RabbitMQ ${version}`, SCRIPT, ['run', version, ...options], {
+    ownSession: true,
+    onLine: (line, stream) => {
+      if (stream === 'stderr') settings.onProgress?.(line);
+    },
+  });
+  const clean = async () => {
+    child.end();
+    await child.exited;
+    if (settings.folder === undefined) await rm(folder, { recursive: true, force: true });
+  };
+  try {
+    const node = await child.waitFor('answer', FETCH_TIMEOUT_MS + START_TIMEOUT_MS, (lines) =>
+      lines.map(parseNodeLine).find((parsed) => parsed !== undefined),
+    );
+    return new Broker(version, child, folder, node, clean);
+  } catch (error) {
+    await clean();
+    throw error;
+  }
+}
+
+/** Fetches what is missing of the named servers (or `pika`); rejects with the reason when that cannot be done here. */
+export async function fetchBrokers(names: string[], onProgress?: (line: string) => void): Promise<void> {
+  await runScript(['install', ...names], FETCH_TIMEOUT_MS * names.length, onProgress);
+}
+
+/** Runs a Python program with pika and returns what it prints. */
+export async function runPika(program: string, args: string[]): Promise<string> {
+  return runScript(['pika', program, ...args], 120_000);
+}
+
+async function writeSettings(
+  folder: string,
+  settings: BrokerSettings,
+): Promise<{ conf: string; advanced: string }> {
+  const files = join(folder, 'files');
+  await mkdir(files, { recursive: true });
+  const paths = { conf: join(files, 'rabbitmq.conf'), advanced: join(files, 'advanced.config') };
+  await writeFile(paths.conf, `${settings.conf ?? ''}\n`);
+  await writeFile(paths.advanced, settings.advanced ?? '');
+  for (const [name, content] of Object.entries(settings.files ?? {}))
+    await writeFile(join(files, name), content);
+  return paths;
+}
+
+async function runScript(
+  args: string[],
+  timeoutMs: number,
+  onProgress?: (line: string) => void,
+): Promise<string> {
+  const printed: string[] = [];
+  const told: string[] = [];
+  const child = new Child(`brokers.sh ${args[0]}`, SCRIPT, args, {
+    ownSession: true,
+    onLine: (line, stream) => {
+      (stream === 'stdout' ? printed : told).push(line);
+      if (stream === 'stderr') onProgress?.(line);
+    },
+  });
+  child.end();
+  const timer = setTimeout(() => child.kill('SIGTERM'), timeoutMs);
+  const { code } = await child.exited;
+  clearTimeout(timer);
+  if (code !== 0)
+    throw new Error(told.slice(-8).join('\n') || `brokers.sh ${args.join(' ')} failed (exit code ${code})`);
+  return printed.join('\n');
+}
+
+function parseNodeLine(line: string): NodeLine | undefined {
+  if (!line.startsWith('broker ')) return undefined;
+  const fields = new Map(
+    line
+      .split(' ')
+      .slice(1)
+      .map((field) => field.split('=', 2) as [string, string]),
+  );
+  return {
+    version: fields.get('version') ?? '',
+    port: Number(fields.get('port')),
+    seconds: Number(fields.get('seconds')),
+    driver: fields.get('driver') ?? '',
+  };
+}
+
+function countAnswers(lines: readonly string[]): number {
+  return lines.filter((line) => line.startsWith('broker ')).length;
+}
