@@ -38,7 +38,7 @@ RabbitMQ 4.3 denies transient non-exclusive queues, as upstream ships it (Debian
 
 environment:
   QUORUMBRIDGE_CACHE           where all is kept (default ~/.cache/quorumbridge)
-  QUORUMBRIDGE_BROKERS         packages or docker (default: packages when root on a machine with apt)
+  QUORUMBRIDGE_BROKERS         packages or docker (default: packages on a machine with apt, as root or with user namespaces)
   QUORUMBRIDGE_DEBIAN_MIRROR   another mirror than the one of this machine's apt (needed on Ubuntu)
   QUORUMBRIDGE_START_TIMEOUT   seconds to wait for a node (default 120)
 
@@ -50,11 +50,17 @@ say() { printf '%s\n' "$*" >&2; }
 die() { printf 'brokers.sh: %s\n' "$*" >&2; exit 1; }
 bad() { printf "brokers.sh: %s (see 'brokers.sh --help')\n" "$*" >&2; exit 2; }
 
+PATH=$PATH:/usr/sbin:/sbin # chroot is there, and not every user looks there
+# Not root: be it in a user namespace of one's own, where the system permits that. Nothing outside of it changes.
+if [ "$(id -u)" != 0 ] && unshare --user --map-root-user --mount --uts -- true 2>/dev/null; then
+  exec unshare --user --map-root-user -- "${BASH_SOURCE[0]}" "$@"
+fi
+
 # ------------------------------------------------------------- what is possible ---
 
 impossible() { # why packages cannot be used here; empty when they can
   local tool
-  [ "$(id -u)" = 0 ] || { echo "it needs root (for chroot and mount namespaces)"; return; }
+  [ "$(id -u)" = 0 ] || { echo "it needs root or user namespaces (for chroot and mounts)"; return; }
   for tool in apt-get apt-cache dpkg-deb tar unshare chroot flock perl; do
     command -v "$tool" >/dev/null 2>&1 || { echo "the command '$tool' is missing"; return; }
   done
@@ -74,7 +80,7 @@ choose_driver() { # sets DRIVER
   if [ -z "$why" ]; then DRIVER=packages; return; fi
   if [ -z "${QUORUMBRIDGE_BROKERS:-}" ] && docker_runs; then DRIVER=docker; return; fi
   say "brokers.sh: no RabbitMQ can be had here: $why, and no Docker engine is used."
-  say "Run as root on Debian, start a Docker engine, or set QUORUMBRIDGE_BROKER_URL to a RabbitMQ of your own."
+  say "Run on Debian as root (or permit user namespaces), start a Docker engine, or set QUORUMBRIDGE_BROKER_URL to a RabbitMQ of your own."
   exit 3
 }
 
@@ -125,10 +131,10 @@ management_answers() { # 401 where the configuration has another user than guest
   [[ "$answer" =~ ^HTTP/1\.[01]\ (200|401) ]]
 }
 # A real AMQP greeting: Connection.Start is a method frame, first octet 1. A listener that wants the PROXY protocol
-# gets a version 2 LOCAL header first.
+# gets a version 2 header first (PROXY and not LOCAL, for which RabbitMQ 3.10 logs a crash).
 amqp_answers() {
   local prefix='' answer
-  if grep -q proxy_protocol "$DIR/advanced.config" "$DIR/rabbitmq.conf"; then prefix='\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\1\x7f\0\0\1\0\1\0\1'; fi
+  if grep -Eq 'proxy_protocol *(,|=) *true' "$DIR/advanced.config" "$DIR/rabbitmq.conf"; then prefix='\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\1\x7f\0\0\1\0\1\0\1'; fi
   # shellcheck disable=SC2059 -- the format is these octets
   answer=$({ exec 3<>"/dev/tcp/127.0.0.1/$1" && printf "${prefix}AMQP\\0\\0\\11\\1" >&3 &&
     timeout 5 head -c 1 <&3 | od -An -tu1; } 2>/dev/null) || return 1
