@@ -7,11 +7,13 @@ import type { Logger } from '../common/log.ts';
 import { formatHostPort, type HostPort } from '../common/options.ts';
 import { readTlsFiles } from '../common/tls.ts';
 import { createBackend } from './backend.ts';
+import type { SessionContext } from './context.ts';
 import { type Accepted, listen, type Listener, type ListenerEvents, type TlsListener } from './listener.ts';
 import { createProxyMetrics } from './metrics.ts';
 import { formatListen, type ListenAddress, type ProxyOptions } from './options.ts';
 import { createProbe, type Probe } from './probe.ts';
-import { Session, type SessionContext } from './session.ts';
+import { endpointsOf } from './proxy-protocol.ts';
+import { Session } from './session.ts';
 import { Stats } from './stats.ts';
 
 /** How often deadlines are looked at, in milliseconds: what a timeout may be late. */
@@ -165,12 +167,12 @@ class ProxyServer implements RunningProxy {
   }
 
   #accepted({ socket, tls, read }: Accepted): void {
-    const endpoints = {
-      sourceAddress: socket.remoteAddress ?? '',
-      sourcePort: socket.remotePort ?? 0,
-      destinationAddress: socket.localAddress ?? '',
-      destinationPort: socket.localPort ?? 0,
-    };
+    const endpoints = endpointsOf(socket);
+    if (endpoints === undefined) {
+      socket.destroy(); // the client was gone before it was accepted
+      if (!tls) this.#stats.active--;
+      return;
+    }
     const session = new Session(++this.#lastId, endpoints, this.#context);
     this.#sessions.add(session);
     session.attach(read(session.receive), tls);

@@ -1,6 +1,7 @@
 import { METHOD, PROTOCOL_HEADER } from '../amqp/constants.ts';
 import { FrameScanner, SCAN } from '../amqp/scan.ts';
 import type { Backend } from './backend.ts';
+import { endpointsOf } from './proxy-protocol.ts';
 
 /** How long an answer holds, in milliseconds, so that a flood of probes is no flood at the broker. */
 const HOLDS = 1000;
@@ -69,11 +70,14 @@ function probe(backend: Backend, timeout: number, handshake: boolean): Promise<s
     });
     socket.once(backend.tls ? 'secureConnect' : 'connect', () => {
       if (!handshake) return finish();
+      const own = endpointsOf(socket);
+      if (own === undefined) return finish(`${where} ended the connection at once`);
+      const { sourceAddress, sourcePort, destinationAddress, destinationPort } = own;
       const header = backend.header({
-        sourceAddress: socket.localAddress ?? '',
-        sourcePort: socket.localPort ?? 0,
-        destinationAddress: socket.remoteAddress ?? '',
-        destinationPort: socket.remotePort ?? 0,
+        sourceAddress: destinationAddress,
+        sourcePort: destinationPort,
+        destinationAddress: sourceAddress,
+        destinationPort: sourcePort,
       });
       if (header !== undefined) socket.write(header);
       socket.write(PROTOCOL_HEADER);

@@ -1,4 +1,4 @@
-import { isIPv4, isIPv6 } from 'node:net';
+import { isIPv4, isIPv6, type Socket } from 'node:net';
 
 /** Where a connection comes from and what it reached, as node:net gives them. */
 export interface Endpoints {
@@ -6,6 +6,19 @@ export interface Endpoints {
   readonly sourcePort: number;
   readonly destinationAddress: string;
   readonly destinationPort: number;
+}
+
+/** Both ends of a socket as its peer sees them, or undefined: the peer is gone already. */
+export function endpointsOf(socket: Socket): Endpoints | undefined {
+  const { remoteAddress, remotePort, localAddress, localPort } = socket;
+  if (remoteAddress === undefined || remotePort === undefined) return undefined;
+  if (localAddress === undefined || localPort === undefined) return undefined;
+  return {
+    sourceAddress: remoteAddress,
+    sourcePort: remotePort,
+    destinationAddress: localAddress,
+    destinationPort: localPort,
+  };
 }
 
 const SIGNATURE = Uint8Array.of(0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a);

@@ -102,6 +102,8 @@ export class Relay {
           }
           return this.#pieces;
         case SCAN.corrupt:
+          // The held octets of the faulty frame's own header are a piece already: no frame has ended since.
+          if (whole === 0) this.#pieces.length = 0;
           this.#passOn(chunk, run, whole);
           return this.#fail(scanner.error!);
       }

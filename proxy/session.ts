@@ -1,37 +1,15 @@
 import type { Socket } from 'node:net';
 import { PROTOCOL_HEADER, REPLY, REPLY_NAME } from '../amqp/constants.ts';
 import { encodeClose } from '../amqp/method.ts';
-import type { Logger } from '../common/log.ts';
-import type { Backend } from './backend.ts';
+import type { SessionContext } from './context.ts';
 import { Conversation } from './conversation.ts';
 import type { ProxyErrorCode } from './errors.ts';
 import { classifyHeader, describeNoise, HEADER_SIZE } from './header.ts';
 import { Outlet } from './outlet.ts';
 import type { Endpoints } from './proxy-protocol.ts';
-import type { Stats } from './stats.ts';
 
 /** How long peers may be silent while their connection ends, in milliseconds. */
 const CLOSE_TIMEOUT = 5000;
-
-export interface SessionLimits {
-  /** Milliseconds from the accepted connection to connection.open-ok, the backend's connect not counted. */
-  readonly handshakeTimeout: number;
-  /** Milliseconds for the connection to the backend, its TLS included. */
-  readonly connectTimeout: number;
-  /** Milliseconds without an octet in either direction; 0 is for ever. */
-  readonly idleTimeout: number;
-}
-
-export interface SessionContext {
-  readonly limits: SessionLimits;
-  readonly backend: Backend;
-  readonly stats: Stats;
-  readonly log: Logger;
-  /** Called when the broker has answered connection.open-ok. */
-  opened(): void;
-  /** Called once, when both sockets are closed. */
-  ended(session: Session): void;
-}
 
 /**
  * What the session waits for:
@@ -81,24 +59,24 @@ export class Session {
   attach(client: Socket, tls: boolean): void {
     this.#client = client;
     this.#clientTls = tls;
-    client.on('end', () => this.#clientEnded());
-    client.on('error', (error: Error) =>
-      this.#context.log.debug({ connection: this.id, err: error.message }, 'client socket error'),
+    client.on('error', (error) =>
+      this.#context.log.debug({ ...this.#who(), err: error.message }, 'client socket error'),
     );
-    client.on('close', () => {
-      this.#clientEnded();
-      this.#socketClosed();
+    this.#listen(client, () => this.#clientEnded());
+  }
+
+  /** A socket ends in halves: 'end' is what it sends, 'close' is all of it, with or without an 'end' before. */
+  #listen(socket: Socket, ended: () => void): void {
+    socket.on('end', () => this.#guard(ended));
+    socket.on('close', () => {
+      this.#guard(ended);
+      this.#guard(() => this.#socketClosed());
     });
   }
 
   /** Octets of the client. */
-  readonly receive = (chunk: Uint8Array, length: number, lent: boolean): void => {
-    try {
-      this.#receiveClient(chunk, length, lent);
-    } catch (error) {
-      this.#failInternally(error);
-    }
-  };
+  readonly receive = (chunk: Uint8Array, length: number, lent: boolean): void =>
+    this.#guard(() => this.#receiveClient(chunk, length, lent));
 
   #receiveClient(chunk: Uint8Array, length: number, lent: boolean): void {
     this.#context.stats.octetsFromClients += length;
@@ -122,19 +100,17 @@ export class Session {
     }
   }
 
-  readonly #receiveGuarded = (chunk: Uint8Array, length: number, lent: boolean): void => {
-    try {
-      this.#receiveBackend(chunk, length, lent);
-    } catch (error) {
-      this.#failInternally(error);
-    }
-  };
-
   /** A fault of the proxy's own costs this connection and no other. */
-  #failInternally(error: unknown): void {
-    this.#report('INTERNAL', 'internal error', { err: error instanceof Error ? error.stack : String(error) });
-    this.#enterClosing();
-    this.destroy();
+  #guard(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#report('INTERNAL', 'internal error', {
+        err: error instanceof Error ? error.stack : String(error),
+      });
+      this.#enterClosing();
+      this.destroy();
+    }
   }
 
   #receiveBackend(chunk: Uint8Array, length: number, lent: boolean): void {
@@ -188,17 +164,15 @@ export class Session {
     this.#state = 'connecting';
     this.#deadline = performance.now() + limits.connectTimeout;
     this.#client.pause();
-    const socket = backend.connect(this.#receiveGuarded);
+    const socket = backend.connect((chunk, length, lent) =>
+      this.#guard(() => this.#receiveBackend(chunk, length, lent)),
+    );
     this.#backend = socket;
     this.#toBackend = new Outlet(this.#client, socket, backend.tls);
     this.#toClient = new Outlet(socket, this.#client, this.#clientTls);
-    socket.once(backend.tls ? 'secureConnect' : 'connect', () => this.#connected(socket));
-    socket.on('error', (error: NodeJS.ErrnoException) => this.#backendFailed(error));
-    socket.on('end', () => this.#backendEnded());
-    socket.on('close', () => {
-      this.#backendEnded();
-      this.#socketClosed();
-    });
+    socket.once(backend.tls ? 'secureConnect' : 'connect', () => this.#guard(() => this.#connected(socket)));
+    socket.on('error', (error) => this.#guard(() => this.#backendFailed(error)));
+    this.#listen(socket, () => this.#backendEnded());
   }
 
   #connected(socket: Socket): void {
@@ -267,18 +241,19 @@ export class Session {
   }
 
   #backendFailed(error: NodeJS.ErrnoException): void {
-    if (this.#state === 'connecting') {
-      const { host, port } = this.#context.backend;
-      this.fail(
-        'BACKEND_UNREACHABLE',
-        REPLY.connectionForced,
-        `backend ${host}:${port} cannot be reached: ${error.code ?? error.message}`,
-      );
-    } else this.#context.log.debug({ ...this.#who(), err: error.message }, 'backend socket error');
+    if (this.#state === 'connecting') this.#unreachable(error.code ?? error.message);
+    else this.#context.log.debug({ ...this.#who(), err: error.message }, 'backend socket error');
+  }
+
+  #unreachable(why: string): void {
+    const { host, port } = this.#context.backend;
+    const text = `backend ${host}:${port} cannot be reached: ${why}`;
+    this.fail('BACKEND_UNREACHABLE', REPLY.connectionForced, text);
   }
 
   #backendEnded(): void {
     if (this.#state === 'closed') return;
+    if (this.#state === 'connecting') this.#unreachable('it ended the connection');
     if (this.#state === 'closing') {
       // Its half of the close is done: the client gets nothing more from it.
       if (this.#lastWords === undefined) this.#client.end();

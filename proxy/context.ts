@@ -1,0 +1,26 @@
+import type { Logger } from '../common/log.ts';
+import type { Backend } from './backend.ts';
+import type { Session } from './session.ts';
+import type { Stats } from './stats.ts';
+
+/** How long a session's stages may take. */
+export interface SessionLimits {
+  /** Milliseconds from the accepted connection to connection.open-ok, the backend's connect not counted. */
+  readonly handshakeTimeout: number;
+  /** Milliseconds for the connection to the backend, its TLS included. */
+  readonly connectTimeout: number;
+  /** Milliseconds without an octet in either direction; 0 is for ever. */
+  readonly idleTimeout: number;
+}
+
+/** What all sessions of a proxy share. */
+export interface SessionContext {
+  readonly limits: SessionLimits;
+  readonly backend: Backend;
+  readonly stats: Stats;
+  readonly log: Logger;
+  /** Called when the broker has answered connection.open-ok. */
+  opened(): void;
+  /** Called once, when both sockets are closed. */
+  ended(session: Session): void;
+}
