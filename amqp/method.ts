@@ -29,7 +29,7 @@ export const EXCHANGE_DECLARE = { passive: 1, durable: 2, autoDelete: 4, interna
  * @throws WireError 502 when an argument reaches beyond the frame or octets are left over
  */
 export function readQueueDeclare(frame: Uint8Array): DeclareSpans {
-  return readDeclare(frame, METHOD.queueDeclare, 1);
+  return readDeclare(frame, 1);
 }
 
 /**
@@ -37,22 +37,18 @@ export function readQueueDeclare(frame: Uint8Array): DeclareSpans {
  * @throws WireError 502 when an argument reaches beyond the frame or octets are left over
  */
 export function readExchangeDeclare(frame: Uint8Array): DeclareSpans {
-  return readDeclare(frame, METHOD.exchangeDeclare, 2);
+  return readDeclare(frame, 2);
 }
 
-function readDeclare(frame: Uint8Array, method: number, shortstrs: number): DeclareSpans {
+function readDeclare(frame: Uint8Array, shortstrs: number): DeclareSpans {
   const limit = frame.length - 1;
-  try {
-    const nameStart = ARGUMENTS + 3;
-    const nameEnd = skipShortstr(frame, ARGUMENTS + 2, limit);
-    const flagsAt = shortstrs === 1 ? nameEnd : skipShortstr(frame, nameEnd, limit);
-    const tableStart = flagsAt + 1;
-    const end = tableEnd(frame, tableStart, limit);
-    if (end !== limit) throw new WireError(REPLY.syntaxError, `${limit - end} octets behind the arguments`);
-    return { nameStart, nameEnd, flagsAt, tableStart };
-  } catch (error) {
-    throw error instanceof WireError ? new WireError(error.replyCode, error.message, method) : error;
-  }
+  const nameStart = ARGUMENTS + 3;
+  const nameEnd = skipShortstr(frame, ARGUMENTS + 2, limit);
+  const flagsAt = shortstrs === 1 ? nameEnd : skipShortstr(frame, nameEnd, limit);
+  const tableStart = flagsAt + 1;
+  const end = tableEnd(frame, tableStart, limit);
+  if (end !== limit) throw new WireError(REPLY.syntaxError, `${limit - end} octets behind the arguments`);
+  return { nameStart, nameEnd, flagsAt, tableStart };
 }
 
 function skipShortstr(frame: Uint8Array, at: number, limit: number): number {

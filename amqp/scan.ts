@@ -124,7 +124,10 @@ export class FrameScanner {
     const needed = head[0] === FRAME_METHOD ? METHOD_HEAD : FRAME_HEADER_SIZE;
     const take = Math.min(needed - held, end - this.pos);
     for (let i = 0; i < take; i++) head[held + i] = chunk[this.pos + i]!;
-    if (held + take < needed) {
+    const size = ((head[3]! << 24) | (head[4]! << 16) | (head[5]! << 8) | head[6]!) >>> 0;
+    // A method frame of a wrong size is told without its ids: there may never be so many octets.
+    const wrong = held + take >= FRAME_HEADER_SIZE && (size < 4 || size > this.#maxPayload);
+    if (held + take < needed && !wrong) {
       this.held += take;
       this.pos += take;
       return SCAN.more;
@@ -132,7 +135,7 @@ export class FrameScanner {
     const event = this.#takeHead(
       head[0]!,
       (head[1]! << 8) | head[2]!,
-      ((head[3]! << 24) | (head[4]! << 16) | (head[5]! << 8) | head[6]!) >>> 0,
+      size,
       (head[7]! << 24) | (head[8]! << 16) | (head[9]! << 8) | head[10]!,
     );
     if (event === SCAN.header) this.pos += take;

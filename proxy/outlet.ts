@@ -9,12 +9,16 @@ export class Outlet {
   readonly #source: Socket;
   /** Encrypting copies the octets at once; a plain socket goes on using them until the kernel has taken all. */
   readonly #copies: boolean;
+  /** Writes that the destination hasn't taken yet, or given up. */
+  #pending = 0;
+  /** The source is paused until there are none. */
   #waiting = false;
-  readonly #flushed = (): void => {
-    if (this.#waiting && this.#destination.writableLength === 0) {
-      this.#waiting = false;
-      this.#source.resume();
-    }
+  /** What is pending was lent: reading on would overwrite it. */
+  #held = false;
+  readonly #written = (): void => {
+    if (--this.#pending > 0) return;
+    this.#held = false;
+    if (this.#waiting) this.release();
   };
 
   constructor(source: Socket, destination: Socket, copies: boolean) {
@@ -27,25 +31,30 @@ export class Outlet {
   write(pieces: readonly Uint8Array[], lent: boolean): void {
     const to = this.#destination;
     if (pieces.length === 0 || !to.writable) return;
-    const behind = to.writableLength > 0;
+    const behind = this.#pending > 0 || to.writableLength > 0;
     const many = pieces.length > 1;
     let flowing = true;
     if (many) to.cork();
     for (const piece of pieces) {
       // What has to wait in Node's own queue is read from there later: it must not be lent any more.
       const octets = lent && (behind || (many && this.#copies)) ? Uint8Array.from(piece) : piece;
-      flowing = to.write(octets, this.#flushed);
+      this.#pending++;
+      flowing = to.write(octets, this.#written);
     }
     if (many) to.uncork();
-    const held = lent && !behind && !this.#copies && to.writableLength > 0;
-    if ((held || !flowing) && !this.#waiting) {
+    if (lent && !behind && !this.#copies && to.writableLength > 0) this.#held = true;
+    if ((this.#held || !flowing) && !this.#waiting) {
       this.#waiting = true;
       this.#source.pause();
     }
   }
 
-  /** Lets the source flow again, whatever the destination does: its octets are no longer passed on. */
+  /**
+   * Lets the source flow again, however far behind the destination is: its octets are no longer passed on. Those that
+   * it has lent are waited for.
+   */
   release(): void {
+    if (this.#held) return;
     this.#waiting = false;
     this.#source.resume();
   }

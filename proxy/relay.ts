@@ -15,7 +15,7 @@ export interface RelayHandler {
   readonly client: boolean;
   /** Whether frames of this method (class * 65536 + method) are wanted whole; asked for each method frame. */
   wants(method: number): boolean;
-  /** A wanted frame, complete. What it returns goes on in its place: the same array, an edited one. */
+  /** A wanted frame, complete. What it returns goes on in its place: the same array, an edited one. Throws WireError. */
   frame(frame: Uint8Array, method: number): Uint8Array;
 }
 
@@ -139,7 +139,7 @@ export class Relay {
       return true;
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
-      this.#fail(error);
+      this.#fail(new WireError(error.replyCode, error.message, this.scanner.method));
       return false;
     }
   }

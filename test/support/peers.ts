@@ -5,31 +5,12 @@ import { createLogger } from '../../common/log.ts';
 import { resolveOptions } from '../../common/resolve.ts';
 import { startProxy, type RunningProxy } from '../../proxy/main.ts';
 import { proxyOptions } from '../../proxy/options.ts';
+import { method } from './amqp-frames.ts';
+
+export { frame, method } from './amqp-frames.ts';
 
 /** Octet by octet AMQP 0-9-1, for peers that misbehave on purpose. */
 export const HEADER = Buffer.from('AMQP\0\0\x09\x01', 'latin1');
-
-/** A frame of any type with any payload. */
-export function frame(type: number, channel: number, payload: Uint8Array, end = 0xce): Buffer {
-  const head = Buffer.alloc(7);
-  head.writeUInt8(type, 0);
-  head.writeUInt16BE(channel, 1);
-  head.writeUInt32BE(payload.length, 3);
-  return Buffer.concat([head, payload, Buffer.of(end)]);
-}
-
-/** A method frame; `args` are its encoded arguments. */
-export function method(
-  channel: number,
-  classId: number,
-  methodId: number,
-  args: Uint8Array = Buffer.alloc(0),
-): Buffer {
-  const ids = Buffer.alloc(4);
-  ids.writeUInt16BE(classId, 0);
-  ids.writeUInt16BE(methodId, 2);
-  return frame(1, channel, Buffer.concat([ids, args]));
-}
 
 /** Arguments of connection.tune and connection.tune-ok. */
 export function tuneArguments(frameMax: number): Buffer {
