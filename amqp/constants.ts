@@ -16,6 +16,9 @@ export const FRAME_HEADER_SIZE = 7;
 /** "AMQP" 0 0 9 1: what a client sends first, and a server answers to any other header (section 4.2.2). */
 export const PROTOCOL_HEADER: Uint8Array = Uint8Array.of(0x41, 0x4d, 0x51, 0x50, 0, 0, 9, 1);
 
+/** Every frame_max that peers agree on is at least this (section 4.2.3, frame-min-size). */
+export const FRAME_MIN_SIZE = 4096;
+
 /** A method's class and method ids in one number: class in the upper 16 bits, as on the wire. */
 function id(classId: number, methodId: number): number {
   return classId * 0x10000 + methodId;

@@ -1,4 +1,4 @@
-import { METHOD } from '../amqp/constants.ts';
+import { FRAME_MIN_SIZE, METHOD } from '../amqp/constants.ts';
 import { readClose, readFrameMax } from '../amqp/method.ts';
 import { Relay } from './relay.ts';
 import { ruleFor } from './rules/index.ts';
@@ -87,7 +87,7 @@ export class Conversation {
   /** The smaller of both frame_max holds; 0 is no limit (section 1.4.2.6). */
   #tuned(frameMax: number): void {
     const proposals = [frameMax, this.#tunedFrameMax].filter((octets) => octets > 0);
-    const agreed = proposals.length === 0 ? 0 : Math.min(...proposals);
+    const agreed = proposals.length === 0 ? 0 : Math.max(FRAME_MIN_SIZE, Math.min(...proposals));
     this.fromClient.scanner.setFrameMax(agreed);
     this.fromBackend.scanner.setFrameMax(agreed);
   }

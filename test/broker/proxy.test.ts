@@ -8,6 +8,7 @@ import {
   connectPeer,
   frame,
   HEADER,
+  method,
   readCloseFrame,
   startTestProxy,
   type TestProxy,
@@ -174,6 +175,24 @@ await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
     await channel.waitForConfirms();
     await all;
     expect(got.every((body, i) => body.equals(sent[i]!))).toBe(true);
+    await model.close();
+  });
+
+  it('a frame of 8 octets more than frame_max is taken, as the broker takes it', async () => {
+    const model = await client();
+    const channel = await model.createChannel();
+    await channel.assertQueue('fudge', { durable: false });
+    const size = 131_072;
+    const header = Buffer.alloc(14);
+    header.writeUInt16BE(60, 0);
+    header.writeBigUInt64BE(BigInt(size), 4);
+    const { stream } = (model as unknown as { connection: { stream: { write(octets: Buffer): void } } })
+      .connection;
+    const publish = method(1, 60, 40, Buffer.from('\0\0\0\x05fudge\0', 'latin1'));
+    stream.write(Buffer.concat([publish, frame(2, 1, header), frame(3, 1, Buffer.alloc(size, 7))]));
+    await expect
+      .poll(async () => (await channel.get('fudge', { noAck: true })) !== false, { timeout: 10_000 })
+      .toBe(true);
     await model.close();
   });
 

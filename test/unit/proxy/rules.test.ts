@@ -14,7 +14,7 @@ import {
 } from '../../support/amqp-frames.ts';
 import { amidst } from '../../support/amqp-streams.ts';
 
-/** Row numbers are those of the measurements of RabbitMQ 3.10, 4.0 and 4.3 that the rules follow; see docs/proxy.md. */
+/** The numbers are the rows of the measurements on RabbitMQ 3.10, 4.0 and 4.3 that the rules follow (4.3 as upstream ships it). */
 
 const PASSIVE = 1;
 const DURABLE = 2;

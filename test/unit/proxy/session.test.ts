@@ -101,9 +101,9 @@ describe('a malformed frame', () => {
     ['a wrong end octet', frame(3, 1, Buffer.alloc(4), 0x00), 501, /frame end octet is 0x00/],
     [
       'a frame beyond frame_max',
-      frame(3, 1, Buffer.alloc(131_073 - 8)),
+      frame(3, 1, Buffer.alloc(131_073)),
       501,
-      /131073 octets exceeds frame_max 131072/,
+      /131081 octets exceeds frame_max 131072/,
     ],
     ['a heartbeat with a payload', frame(8, 0, Buffer.alloc(1)), 501, /heartbeat frame/],
     ['arguments that end too early', method(1, 50, 10, Buffer.of(0, 0, 9, 0x71)), 502, /SYNTAX_ERROR/],
@@ -199,10 +199,10 @@ describe('a malformed frame', () => {
   it('is measured by the frame_max that both sides agreed on', async () => {
     const proxy = await proxyTo();
     const { client, upstream } = await openThrough(broker, proxy.port, 8192);
-    const largest = Buffer.concat([publishHead(1, 16_369), frame(3, 1, Buffer.alloc(8184))]);
+    const largest = Buffer.concat([publishHead(1, 16_385), frame(3, 1, Buffer.alloc(8192))]);
     client.write(largest);
     expect(await upstream.take(largest.length)).toEqual(largest);
-    client.write(frame(3, 1, Buffer.alloc(8185)));
+    client.write(frame(3, 1, Buffer.alloc(8193)));
     expect(readCloseFrame(await client.frame()).code).toBe(501);
   });
 });
@@ -461,6 +461,19 @@ describe('a drain', () => {
 });
 
 describe('frame_max', () => {
+  it('below what the protocol allows does not cut the broker off', async () => {
+    const proxy = await proxyTo();
+    const { client, upstream } = await openThrough(broker, proxy.port, 1);
+    const large = method(
+      0,
+      10,
+      50,
+      Buffer.concat([Buffer.of(1, 64, 200), Buffer.alloc(200, 0x61), Buffer.alloc(4)]),
+    );
+    upstream.write(large);
+    expect(await client.frame()).toEqual(large);
+  });
+
   it('of 0 on one side leaves the other side its limit', async () => {
     const proxy = await proxyTo();
     const arriving = broker.next();
@@ -470,7 +483,7 @@ describe('frame_max', () => {
     await upstream.take(8);
     upstream.write(method(0, 10, 30, tuneArguments(8192)));
     await client.frame();
-    client.write(method(0, 10, 31, tuneArguments(0)), frame(3, 1, Buffer.alloc(8185)));
+    client.write(method(0, 10, 31, tuneArguments(0)), frame(3, 1, Buffer.alloc(8193)));
     expect(readCloseFrame(await client.frame()).text).toContain('exceeds frame_max 8192');
   });
 });
