@@ -35,6 +35,8 @@ export const METHOD = {
   connectionCloseOk: id(10, 51),
   exchangeDeclare: id(40, 10),
   queueDeclare: id(50, 10),
+  basicQos: id(60, 10),
+  basicConsume: id(60, 20),
   basicPublish: id(60, 40),
 } as const;
 

@@ -7,8 +7,8 @@ export const ARGUMENTS = 11;
 
 const utf8 = new TextDecoder('utf-8', { fatal: false });
 
-/** Where the parts of a queue.declare or exchange.declare lie in its frame. */
-export interface DeclareSpans {
+/** Where the parts of a method lie in its frame: one with a name, flag bits and, last, a table of arguments. */
+export interface MethodSpans {
   /** The queue's or exchange's name, without its length octet; ends exclusive. */
   readonly nameStart: number;
   readonly nameEnd: number;
@@ -28,19 +28,37 @@ export const EXCHANGE_DECLARE = { passive: 1, durable: 2, autoDelete: 4, interna
  * The parts of a complete queue.declare frame: reserved short, name, flags, arguments.
  * @throws WireError 502 when an argument reaches beyond the frame or octets are left over
  */
-export function readQueueDeclare(frame: Uint8Array): DeclareSpans {
-  return readDeclare(frame, 1);
+export function readQueueDeclare(frame: Uint8Array): MethodSpans {
+  return readSpans(frame, 1);
 }
 
 /**
  * The parts of a complete exchange.declare frame: reserved short, name, type, flags, arguments.
  * @throws WireError 502 when an argument reaches beyond the frame or octets are left over
  */
-export function readExchangeDeclare(frame: Uint8Array): DeclareSpans {
-  return readDeclare(frame, 2);
+export function readExchangeDeclare(frame: Uint8Array): MethodSpans {
+  return readSpans(frame, 2);
 }
 
-function readDeclare(frame: Uint8Array, shortstrs: number): DeclareSpans {
+/**
+ * The parts of a complete basic.consume frame: reserved short, queue, consumer tag, flags, arguments.
+ * @throws WireError 502 when an argument reaches beyond the frame or octets are left over
+ */
+export function readBasicConsume(frame: Uint8Array): MethodSpans {
+  return readSpans(frame, 2);
+}
+
+/**
+ * The prefetch count of a complete basic.qos frame, and where its flag octet lies: bit 1 is global (section 1.8.2.1).
+ * @throws WireError 502 when it is cut off or octets are left over
+ */
+export function readBasicQos(frame: Uint8Array): { prefetchCount: number; flagsAt: number } {
+  const flagsAt = ARGUMENTS + 6;
+  if (frame.length !== flagsAt + 2) throw new WireError(REPLY.syntaxError, 'basic.qos of a wrong length');
+  return { prefetchCount: (frame[ARGUMENTS + 4]! << 8) | frame[ARGUMENTS + 5]!, flagsAt };
+}
+
+function readSpans(frame: Uint8Array, shortstrs: number): MethodSpans {
   const limit = frame.length - 1;
   const nameStart = ARGUMENTS + 3;
   const nameEnd = skipShortstr(frame, ARGUMENTS + 2, limit);

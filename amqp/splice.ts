@@ -1,4 +1,5 @@
-import { FRAME_HEADER_SIZE, FRAME_OVERHEAD } from './constants.ts';
+import { FRAME_HEADER_SIZE, FRAME_OVERHEAD, REPLY } from './constants.ts';
+import { WireError } from './error.ts';
 import { entries, hasKey, readUint32, tableEnd } from './table.ts';
 
 /**
@@ -50,6 +51,19 @@ export function withoutEntry(frame: Uint8Array, tableStart: number, key: string)
   return edited;
 }
 
+/**
+ * The frame with another short string (ASCII, at most 255 octets) in the place of the one whose length octet is at `at`.
+ * @throws WireError 502 when the one there reaches beyond the frame
+ */
+export function withShortstr(frame: Uint8Array, at: number, text: string): Uint8Array {
+  const end = at + 1 + frame[at]!;
+  if (end >= frame.length) throw new WireError(REPLY.syntaxError, 'short string cut off');
+  const octets = new Uint8Array(1 + text.length);
+  octets[0] = text.length;
+  for (let i = 0; i < text.length; i++) octets[1 + i] = text.charCodeAt(i);
+  return splice(frame, at, end, octets);
+}
+
 /** A longstr value: tag S, length, the text's octets; ASCII only. */
 export function longstrValue(text: string): Uint8Array {
   const value = new Uint8Array(5 + text.length);
@@ -69,7 +83,17 @@ export function int32Value(number: number): Uint8Array {
 
 const NOTHING = new Uint8Array(0);
 
-/** Puts `octets` in the place of start to end, inside the table at `tableStart`, and sets both lengths right. */
+/** Puts `octets` in the place of start to end and sets the frame's length right. */
+function splice(frame: Uint8Array, start: number, end: number, octets: Uint8Array): Uint8Array {
+  const edited = new Uint8Array(frame.length - (end - start) + octets.length);
+  edited.set(frame.subarray(0, start));
+  edited.set(octets, start);
+  edited.set(frame.subarray(end), start + octets.length);
+  writeUint32(edited, FRAME_HEADER_SIZE - 4, edited.length - FRAME_OVERHEAD);
+  return edited;
+}
+
+/** The same inside the table at `tableStart`, whose length is set right too. */
 function replace(
   frame: Uint8Array,
   tableStart: number,
@@ -77,11 +101,7 @@ function replace(
   end: number,
   octets: Uint8Array,
 ): Uint8Array {
-  const edited = new Uint8Array(frame.length - (end - start) + octets.length);
-  edited.set(frame.subarray(0, start));
-  edited.set(octets, start);
-  edited.set(frame.subarray(end), start + octets.length);
-  writeUint32(edited, FRAME_HEADER_SIZE - 4, edited.length - FRAME_OVERHEAD);
+  const edited = splice(frame, start, end, octets);
   writeUint32(edited, tableStart, readUint32(frame, tableStart) + edited.length - frame.length);
   return edited;
 }

@@ -2,6 +2,7 @@ import { FRAME_MIN_SIZE, METHOD } from '../amqp/constants.ts';
 import { readClose, readFrameMax } from '../amqp/method.ts';
 import { Relay } from './relay.ts';
 import { ruleFor } from './rules/index.ts';
+import type { Report } from './rules/rule.ts';
 import type { Stats } from './stats.ts';
 
 /** Octets of a frame before connection.tune has set frame_max: what brokers propose, and more than any handshake needs. */
@@ -25,6 +26,9 @@ export class Conversation {
 
   readonly #stats: Stats;
   readonly #events: ConversationEvents;
+  readonly #report: Report = (change) => {
+    this.#stats.meaningChanges[change]++;
+  };
   /** What the broker proposed in connection.tune. */
   #tunedFrameMax = 0;
 
@@ -58,7 +62,7 @@ export class Conversation {
       else this.closeSeen = true;
       return frame;
     }
-    const edited = rule.rewrite(frame);
+    const edited = rule.rewrite(frame, this.#report);
     if (edited !== frame) this.#stats.rewrites[rule.name]++;
     return edited;
   }

@@ -17,6 +17,12 @@ export function createProxyMetrics(stats: Stats): Metrics {
     ['method'],
   );
   metrics.counter(
+    'meaning_changes_total',
+    'Rewrites that could not keep all of what the client asked for.',
+    () => Object.entries(stats.meaningChanges).map(([change, count]) => [{ change }, count] as const),
+    ['change'],
+  );
+  metrics.counter(
     'bytes_total',
     'Octets of AMQP received, without TLS.',
     () => [

@@ -1,6 +1,6 @@
 import type { ProxyErrorCode } from './errors.ts';
 import { PROXY_ERRORS } from './errors.ts';
-import type { Rule } from './rules/index.ts';
+import { MEANING_CHANGES, REWRITTEN_METHODS } from './rules/rule.ts';
 
 /** What the proxy counts: plain fields, written on the way of the octets and read at a scrape or for a log line. */
 export class Stats {
@@ -9,7 +9,9 @@ export class Stats {
   /** Client connections that are open now, TLS handshakes included. */
   active = 0;
   /** Frames edited on their way to the broker, by method. */
-  readonly rewrites: Record<Rule['name'], number> = { 'queue.declare': 0, 'exchange.declare': 0 };
+  readonly rewrites = zeros(REWRITTEN_METHODS);
+  /** Rewrites that could not keep all of what the client asked for, by what changed. */
+  readonly meaningChanges = zeros(MEANING_CHANGES);
   /** Octets of AMQP (without TLS) taken from clients and from the backend. */
   octetsFromClients = 0;
   octetsFromBackend = 0;
@@ -17,8 +19,9 @@ export class Stats {
   framesFromClients = 0;
   framesFromBackend = 0;
   /** Connections that the proxy ended or refused, by error code. */
-  readonly errors = Object.fromEntries(Object.keys(PROXY_ERRORS).map((code) => [code, 0])) as Record<
-    ProxyErrorCode,
-    number
-  >;
+  readonly errors = zeros(Object.keys(PROXY_ERRORS) as ProxyErrorCode[]);
+}
+
+function zeros<K extends string>(names: readonly K[]): Record<K, number> {
+  return Object.fromEntries(names.map((name) => [name, 0])) as Record<K, number>;
 }

@@ -1,21 +1,27 @@
 import { METHOD } from '../../amqp/constants.ts';
+import { rewriteBasicConsume } from './basic-consume.ts';
+import { rewriteBasicQos } from './basic-qos.ts';
 import { rewriteExchangeDeclare } from './exchange-declare.ts';
 import { rewriteQueueDeclare } from './queue-declare.ts';
-
-/** A method that is rewritten on its way to the broker. */
-export interface Rule {
-  /** The method as people write it: the label of its counter. */
-  readonly name: 'queue.declare' | 'exchange.declare';
-  /** From a complete frame to the frame that the broker gets: the same array when nothing changes. */
-  rewrite(frame: Uint8Array): Uint8Array;
-}
+import type { Rule } from './rule.ts';
 
 const queueDeclare: Rule = { name: 'queue.declare', rewrite: rewriteQueueDeclare };
 const exchangeDeclare: Rule = { name: 'exchange.declare', rewrite: rewriteExchangeDeclare };
+const basicQos: Rule = { name: 'basic.qos', rewrite: rewriteBasicQos };
+const basicConsume: Rule = { name: 'basic.consume', rewrite: rewriteBasicConsume };
 
 /** The rule for a method (class * 65536 + method) that a client sends, or undefined: no rule concerns it. */
 export function ruleFor(method: number): Rule | undefined {
-  if (method === METHOD.queueDeclare) return queueDeclare;
-  if (method === METHOD.exchangeDeclare) return exchangeDeclare;
-  return undefined;
+  switch (method) {
+    case METHOD.queueDeclare:
+      return queueDeclare;
+    case METHOD.exchangeDeclare:
+      return exchangeDeclare;
+    case METHOD.basicQos:
+      return basicQos;
+    case METHOD.basicConsume:
+      return basicConsume;
+    default:
+      return undefined;
+  }
 }

@@ -154,6 +154,72 @@ await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
     });
   });
 
+  describe('a queue without a name', () => {
+    it.each([
+      ['1.14 transient', { durable: false }],
+      ['1.14 transient, auto-delete', { durable: false, autoDelete: true }],
+    ])('%s: is a durable quorum queue under the name that declare-ok tells', async (_row, options) => {
+      const model = await client();
+      const channel = await model.createConfirmChannel();
+      const { queue } = await channel.assertQueue('', options);
+      expect(await broker.management.queue(queue)).toMatchObject({
+        ...QUORUM,
+        arguments: { 'x-expires': 1_800_000 },
+      });
+      const got = new Promise<string>((resolve) => {
+        void channel.consume(queue, (message) => resolve(message!.content.toString()), { noAck: true });
+      });
+      channel.sendToQueue(queue, Buffer.from('reply'));
+      expect(await got).toBe('reply');
+      await model.close();
+    });
+
+    it('1.21 its empty name means it in what follows on the channel', async () => {
+      const model = await client();
+      const channel = await model.createChannel();
+      const { queue } = await channel.assertQueue('', { durable: false });
+      await channel.bindQueue('', 'amq.direct', 'key');
+      expect(await channel.purgeQueue('')).toEqual({ messageCount: 0 });
+      const { consumerTag } = await channel.consume('', () => {});
+      expect((await channel.checkQueue(queue)).consumerCount).toBe(1);
+      await channel.cancel(consumerTag);
+      await channel.deleteQueue(queue);
+      await model.close();
+    });
+
+    it('1.13, 1.15 exclusive or durable: the broker names it as ever', async () => {
+      const model = await client();
+      const channel = await model.createChannel();
+      for (const options of [{ exclusive: true }, { durable: true }]) {
+        const { queue } = await channel.assertQueue('', options);
+        expect(queue).toMatch(/^amq\.gen-/);
+        await channel.deleteQueue(queue);
+      }
+      await model.close();
+    });
+  });
+
+  it('5.3 a prefetch for the whole channel does not end the connection, and each consumer has it', async () => {
+    const model = await client();
+    const channel = await model.createConfirmChannel();
+    await channel.assertQueue('prefetch', { durable: false });
+    await channel.prefetch(2, true);
+    const held: number[] = [0, 0];
+    for (const consumer of [0, 1]) await channel.consume('prefetch', () => held[consumer]!++);
+    for (let i = 0; i < 10; i++) channel.sendToQueue('prefetch', Buffer.from('x'));
+    await channel.waitForConfirms();
+    await expect.poll(() => held, { timeout: 10_000 }).toEqual([2, 2]);
+    await model.close();
+  });
+
+  it('5.6 a consumer that wants to be cancelled on failover is accepted', async () => {
+    const model = await client();
+    const channel = await model.createChannel();
+    await channel.assertQueue('failover', { durable: false });
+    await channel.consume('failover', () => {}, { arguments: { 'x-cancel-on-ha-failover': true } });
+    await model.close();
+  });
+
   it('messages of every size come through as they were sent, in order', async () => {
     const model = await client();
     const channel = await model.createConfirmChannel();

@@ -229,6 +229,22 @@ export function exchangeDeclare(declare: Declare & { readonly type?: string }): 
   return method(channel, 40, 10, Buffer.concat(args));
 }
 
+/** basic.consume; `flags`: no-local 1, no-ack 2, exclusive 4, no-wait 8. */
+export function basicConsume(consume: Declare & { readonly tag?: string }): Buffer {
+  const { channel = 1, name = 'q', tag = '', flags = 0, entries = [] } = consume;
+  const args = [Buffer.alloc(2), shortstr(name), shortstr(tag), Buffer.of(flags), encodeTable(entries)];
+  return method(channel, 60, 20, Buffer.concat(args));
+}
+
+/** basic.qos; `flags`: global 1. */
+export function basicQos(size: number, count: number, flags: number): Buffer {
+  const args = Buffer.alloc(7);
+  args.writeUInt32BE(size, 0);
+  args.writeUInt16BE(count, 4);
+  args.writeUInt8(flags, 6);
+  return method(1, 60, 10, args);
+}
+
 /** Name, flags and arguments of a queue.declare frame, whose lengths must all be right. */
 export function readQueueDeclare(octets: Uint8Array): { name: Buffer; flags: number; entries: Entry[] } {
   const payload = new Reader(payloadOf(octets));

@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { WireError } from '../../../amqp/error.ts';
 import {
-  type DeclareSpans,
+  type MethodSpans,
   encodeClose,
   readClose,
   readExchangeDeclare,
@@ -24,7 +24,7 @@ import { amidst } from '../../support/amqp-streams.ts';
 const nameArbitrary = fc.uint8Array({ maxLength: 255 }).map((octets) => Buffer.from(octets));
 
 /** The parts that spans point to. */
-function partsOf(frame: Uint8Array, spans: DeclareSpans): { name: Buffer; flags: number; table: Buffer } {
+function partsOf(frame: Uint8Array, spans: MethodSpans): { name: Buffer; flags: number; table: Buffer } {
   return {
     name: Buffer.from(frame.subarray(spans.nameStart, spans.nameEnd)),
     flags: frame[spans.flagsAt]!,

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { PROXY_ERRORS } from '../../../proxy/errors.ts';
 import { createProxyMetrics } from '../../../proxy/metrics.ts';
 import { AUTO_DELETE_EXPIRES } from '../../../proxy/rules/queue-declare.ts';
+import { MEANING_CHANGES } from '../../../proxy/rules/rule.ts';
 import { Stats } from '../../../proxy/stats.ts';
 
 const document = readFileSync(new URL('../../../docs/proxy.md', import.meta.url), 'utf8');
@@ -25,6 +26,12 @@ describe('docs/proxy.md', () => {
       line[2],
     ]);
     expect(rows('Metrics')).toEqual(served);
+  });
+
+  it('lists exactly the changes of meaning that are counted', () => {
+    const section = document.split('## What is rewritten\n')[1]?.split('\n## ')[0] ?? '';
+    const table = section.split('| change |')[1] ?? '';
+    expect([...table.matchAll(/^\| `([\w-]+)` \|/gm)].map((row) => row[1])).toEqual([...MEANING_CHANGES]);
   });
 
   it('names the lifetime that auto-delete queues get', () => {

@@ -11,6 +11,7 @@ import {
   type Field,
   longstr,
   queueDeclare,
+  readQueueDeclare,
 } from '../../support/amqp-frames.ts';
 import { amidst } from '../../support/amqp-streams.ts';
 
@@ -34,11 +35,11 @@ function rewrite(frame: Buffer): Uint8Array {
   const rule = ruleFor(frame.readUInt32BE(7))!;
   const within = amidst(frame, 0x5a);
   const larger = new Uint8Array(within.buffer).slice();
-  const edited = rule.rewrite(within);
+  const edited = rule.rewrite(within, () => {});
   expect(new Uint8Array(within.buffer)).toEqual(larger);
   // "the same array when nothing changes", and again: what was rewritten is as it should be
   expect(edited === within).toBe(Buffer.compare(edited, within) === 0);
-  expect(rule.rewrite(edited)).toBe(edited);
+  expect(rule.rewrite(edited, () => {})).toBe(edited);
   return edited;
 }
 
@@ -147,12 +148,8 @@ const newQueues: readonly Row[] = [
     { name: '', flags: EXCLUSIVE },
     DURABLE | AUTO_DELETE,
   ),
-  ...untouched(
-    '1.14, 1.15 server-named, not exclusive: no named queue,',
-    { name: '' },
-    DURABLE | AUTO_DELETE,
-  ),
-  ...untouched('1.16 server-named, type quorum: no named queue,', { name: '', entries: [QUORUM] }),
+  ...untouched('1.15 server-named, durable: left alone,', { name: '', flags: DURABLE }),
+  ...untouched('1.16 server-named, type quorum: left alone,', { name: '', entries: [QUORUM] }),
   ...['amq.foo', 'amq.gen-x', 'amq.', 'amq.rabbitmq.reply-to'].flatMap((name) =>
     untouched(`1.17, 5.20 reserved name ${name}: left alone,`, {
       name,
@@ -315,6 +312,7 @@ const ILLEGAL_ON_QUORUM = ['x-max-priority', 'x-queue-mode', 'x-queue-version', 
 
 /** The rule on the model: flags and entries from flags and entries. */
 function rewritten(name: Buffer, flags: number, entries: readonly Entry[]): [number, Entry[]] {
+  const nameless = name.length === 0;
   const without = (list: readonly Entry[], keys: readonly string[]): Entry[] =>
     list.filter(({ key }) => !keys.includes(key.toString('latin1')));
   const first = (list: readonly Entry[], wanted: string): Field | undefined =>
@@ -329,12 +327,13 @@ function rewritten(name: Buffer, flags: number, entries: readonly Entry[]): [num
   if (flags & PASSIVE || name.subarray(0, 4).toString('latin1') === 'amq.') return [flags, [...entries]];
   if (flags & EXCLUSIVE) return [flags, without(entries, ['x-queue-master-locator', 'x-queue-version'])];
   const type = first(entries, 'x-queue-type');
-  if (name.length === 0 || (type && !isText(type, '', 'classic', 'quorum'))) return [flags, [...entries]];
+  if (type && !isText(type, '', 'classic', 'quorum')) return [flags, [...entries]];
+  if (nameless && (flags & DURABLE || isText(type, 'quorum'))) return [flags, [...entries]];
   let edited = without(entries, ILLEGAL_ON_QUORUM);
   if (isText(first(edited, 'x-overflow'), 'reject-publish-dlx'))
     edited = put(edited, text('x-overflow', 'reject-publish'));
   edited = put(edited, QUORUM);
-  if (flags & AUTO_DELETE && first(edited, 'x-expires') === undefined) edited.push(EXPIRES);
+  if ((nameless || flags & AUTO_DELETE) && first(edited, 'x-expires') === undefined) edited.push(EXPIRES);
   return [(flags | DURABLE) & ~AUTO_DELETE, edited];
 }
 
@@ -368,8 +367,12 @@ describe('queue.declare with any arguments', () => {
         (name, flags, entries, channel) => {
           const frame = queueDeclare({ channel, name, flags, entries });
           const [flagsAfter, entriesAfter] = rewritten(name, flags, entries);
-          expect(Buffer.from(rewrite(frame))).toEqual(
-            queueDeclare({ channel, name, flags: flagsAfter, entries: entriesAfter }),
+          const edited = Buffer.from(rewrite(frame));
+          const named = readQueueDeclare(edited).name;
+          const nameAfter =
+            name.length === 0 && named.toString().startsWith('quorumbridge.gen-') ? named : name;
+          expect(edited).toEqual(
+            queueDeclare({ channel, name: nameAfter, flags: flagsAfter, entries: entriesAfter }),
           );
         },
       ),
@@ -463,7 +466,7 @@ describe('exchange.declare', () => {
 });
 
 describe('the rules', () => {
-  it('concern queue.declare and exchange.declare, and no other method', () => {
+  it('concern these methods and no other', () => {
     const concerned: [number, string][] = [];
     for (const classId of [10, 20, 40, 50, 60, 85, 90]) {
       for (let methodId = 1; methodId <= 120; methodId++) {
@@ -474,6 +477,8 @@ describe('the rules', () => {
     expect(concerned).toEqual([
       [40, 'exchange.declare'],
       [50, 'queue.declare'],
+      [60, 'basic.qos'],
+      [60, 'basic.consume'],
     ]);
   });
 
@@ -506,7 +511,7 @@ describe('the rules', () => {
 /** The reply code of the WireError that the frame's rule must throw. */
 function replyCodeOf(frame: Buffer): number {
   try {
-    ruleFor(frame.readUInt32BE(7))!.rewrite(frame);
+    ruleFor(frame.readUInt32BE(7))!.rewrite(frame, () => {});
   } catch (error) {
     if (error instanceof WireError) return error.replyCode;
     throw error;
