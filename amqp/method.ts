@@ -1,5 +1,6 @@
 import { FRAME_END, FRAME_METHOD, METHOD, REPLY, REPLY_NAME } from './constants.ts';
 import { WireError } from './error.ts';
+import { withUint32 } from './splice.ts';
 import { readUint32, tableEnd } from './table.ts';
 
 /** The first octet of a method's arguments in a frame: behind the frame header and the two ids. */
@@ -79,6 +80,11 @@ function skipShortstr(frame: Uint8Array, at: number, limit: number): number {
 export function readFrameMax(frame: Uint8Array): number {
   if (frame.length - 1 < ARGUMENTS + 8) throw new WireError(REPLY.syntaxError, 'connection.tune cut off');
   return readUint32(frame, ARGUMENTS + 2);
+}
+
+/** A complete connection.tune-ok frame with another frame_max, in octets. */
+export function withFrameMax(tuneOk: Uint8Array, frameMax: number): Uint8Array {
+  return withUint32(tuneOk, ARGUMENTS + 2, frameMax);
 }
 
 /** Reply code and text of a complete connection.close frame. @throws WireError 502 when it is cut off */

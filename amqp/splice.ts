@@ -1,4 +1,4 @@
-import { FRAME_HEADER_SIZE, FRAME_OVERHEAD, REPLY } from './constants.ts';
+import { FRAME_END, FRAME_HEADER_SIZE, FRAME_OVERHEAD, REPLY } from './constants.ts';
 import { WireError } from './error.ts';
 import { entries, hasKey, readUint32, tableEnd } from './table.ts';
 
@@ -62,6 +62,32 @@ export function withShortstr(frame: Uint8Array, at: number, text: string): Uint8
   octets[0] = text.length;
   for (let i = 0; i < text.length; i++) octets[1 + i] = text.charCodeAt(i);
   return splice(frame, at, end, octets);
+}
+
+/** The frame with an unsigned 32 bit number at `at`. */
+export function withUint32(frame: Uint8Array, at: number, number: number): Uint8Array {
+  const edited = frame.slice();
+  writeUint32(edited, at, number);
+  return edited;
+}
+
+/**
+ * A complete body frame as several, one after the other, none with a payload of more than `maxPayload` octets: how
+ * content is cut into frames has no meaning (section 4.2.6.2).
+ */
+export function splitBody(frame: Uint8Array, maxPayload: number): Uint8Array {
+  const payload = frame.subarray(FRAME_HEADER_SIZE, -1);
+  const count = Math.ceil(payload.length / maxPayload);
+  const split = new Uint8Array(payload.length + count * FRAME_OVERHEAD);
+  for (let i = 0, at = 0; i < count; i++) {
+    const part = payload.subarray(i * maxPayload, (i + 1) * maxPayload);
+    split.set(frame.subarray(0, FRAME_HEADER_SIZE - 4), at);
+    writeUint32(split, at + FRAME_HEADER_SIZE - 4, part.length);
+    split.set(part, at + FRAME_HEADER_SIZE);
+    at += part.length + FRAME_OVERHEAD;
+    split[at - 1] = FRAME_END;
+  }
+  return split;
 }
 
 /** A longstr value: tag S, length, the text's octets; ASCII only. */

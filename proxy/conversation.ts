@@ -1,5 +1,5 @@
-import { FRAME_MIN_SIZE, METHOD } from '../amqp/constants.ts';
-import { readClose, readFrameMax } from '../amqp/method.ts';
+import { FRAME_MIN_SIZE, FRAME_OVERHEAD, METHOD } from '../amqp/constants.ts';
+import { readClose, readFrameMax, withFrameMax } from '../amqp/method.ts';
 import { Relay } from './relay.ts';
 import { ruleFor } from './rules/index.ts';
 import type { Report } from './rules/rule.ts';
@@ -7,6 +7,9 @@ import type { Stats } from './stats.ts';
 
 /** Octets of a frame before connection.tune has set frame_max: what brokers propose, and more than any handshake needs. */
 const INITIAL_FRAME_MAX = 131_072;
+
+/** The smallest frame_max that RabbitMQ 4.1 and later accept. */
+const BROKER_FRAME_MIN_SIZE = 8192;
 
 export interface ConversationEvents {
   /** The broker has answered connection.open. */
@@ -58,8 +61,8 @@ export class Conversation {
   #clientSays(frame: Uint8Array, method: number): Uint8Array {
     const rule = ruleFor(method);
     if (rule === undefined) {
-      if (method === METHOD.connectionTuneOk) this.#tuned(readFrameMax(frame));
-      else this.closeSeen = true;
+      if (method === METHOD.connectionTuneOk) return this.#tuned(frame);
+      this.closeSeen = true;
       return frame;
     }
     const edited = rule.rewrite(frame, this.#report);
@@ -88,11 +91,24 @@ export class Conversation {
     return frame;
   }
 
-  /** The smaller of both frame_max holds; 0 is no limit (section 1.4.2.6). */
-  #tuned(frameMax: number): void {
-    const proposals = [frameMax, this.#tunedFrameMax].filter((octets) => octets > 0);
-    const agreed = proposals.length === 0 ? 0 : Math.max(FRAME_MIN_SIZE, Math.min(...proposals));
+  /**
+   * The smaller of both frame_max holds; 0 is no limit (section 1.4.2.6). RabbitMQ since 4.1 ends the connection of a
+   * client that asks for less than 8192: it gets its own proposal, and what is too large for the client is cut here.
+   */
+  #tuned(tuneOk: Uint8Array): Uint8Array {
+    const asked = readFrameMax(tuneOk);
+    const proposed = this.#tunedFrameMax;
+    const limits = [asked, proposed].filter((octets) => octets > 0);
+    const agreed = limits.length === 0 ? 0 : Math.max(FRAME_MIN_SIZE, Math.min(...limits));
     this.fromClient.scanner.setFrameMax(agreed);
-    this.fromBackend.scanner.setFrameMax(agreed);
+    if (asked === 0 || asked >= BROKER_FRAME_MIN_SIZE || (proposed > 0 && proposed <= asked)) {
+      this.fromBackend.scanner.setFrameMax(agreed);
+      return tuneOk;
+    }
+    const upstream = Math.min(proposed || INITIAL_FRAME_MAX, INITIAL_FRAME_MAX);
+    this.fromBackend.scanner.setFrameMax(upstream);
+    this.fromBackend.splitAbove = agreed - FRAME_OVERHEAD;
+    this.#stats.rewrites['connection.tune-ok']++;
+    return withFrameMax(tuneOk, upstream);
   }
 }

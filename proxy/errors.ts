@@ -10,6 +10,7 @@ export const PROXY_ERRORS = {
   BACKEND_PROTOCOL: 'permanent',
   CLIENT_PROTOCOL_HEADER: 'permanent',
   CLIENT_FRAME: 'permanent',
+  CLIENT_FRAME_MAX: 'permanent',
   CLIENT_TLS: 'permanent',
   CLIENT_CERTIFICATE: 'permanent',
   CLIENT_LOST: 'transient',

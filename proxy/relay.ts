@@ -1,13 +1,14 @@
-import { FRAME_OVERHEAD, REPLY } from '../amqp/constants.ts';
+import { FRAME_BODY, FRAME_HEADER, FRAME_OVERHEAD, REPLY } from '../amqp/constants.ts';
 import { ContentOrder } from '../amqp/content.ts';
 import { WireError } from '../amqp/error.ts';
 import { FrameScanner, SCAN } from '../amqp/scan.ts';
+import { splitBody } from '../amqp/splice.ts';
 
 /**
- * The largest method frame that is read whole, in octets, whatever frame_max says: what a declare can ever need, and
- * a bound on what a peer can make the proxy hold.
+ * The largest frame that is read whole, in octets, whatever frame_max says: what a declare can ever need, and a bound on
+ * what a peer can make the proxy hold.
  */
-export const MAX_METHOD_FRAME = 1 << 20;
+export const MAX_COLLECTED = 1 << 20;
 
 /** What one direction of a connection wants to see and where its octets go. */
 export interface RelayHandler {
@@ -21,14 +22,19 @@ export interface RelayHandler {
 
 /**
  * One direction of a connection. Octets that nobody wants to see go on as they came, in one piece per chunk and without
- * waiting for a frame's end; a wanted method frame is collected, shown and replaced.
+ * waiting for a frame's end; a wanted method frame is collected, shown and replaced, and a body that is too large for the
+ * receiver is cut.
  */
 export class Relay {
   readonly scanner: FrameScanner;
   /** Set to stop at the end of the current frame: everything behind it is dropped. */
   stopping = false;
+  /** Payloads of more octets are too large for the receiver: bodies are cut into several frames. 0 is no limit. */
+  splitAbove = 0;
   /** Why the stream can't be followed any further. */
   error: WireError | undefined;
+  /** The error is a frame that is too large for the receiver and can't be cut: nobody broke the protocol. */
+  unsplittable = false;
 
   readonly #handler: RelayHandler;
   readonly #order: ContentOrder | undefined;
@@ -73,7 +79,12 @@ export class Relay {
             this.#passOn(chunk, run, whole);
             return this.#fail(new WireError(REPLY.unexpectedFrame, disorder, scanner.method));
           }
-          if (scanner.method !== 0 && this.#handler.wants(scanner.method)) {
+          const large = this.splitAbove > 0 && scanner.size > this.splitAbove;
+          if (large && scanner.type !== FRAME_BODY) {
+            this.#passOn(chunk, run, whole);
+            return this.#refuseLarge();
+          }
+          if (large || (scanner.method !== 0 && this.#handler.wants(scanner.method))) {
             this.#passOn(chunk, run, scanner.pos - (scanner.headLength - scanner.held));
             if (!this.#collect(chunk)) return this.#pieces;
             run = scanner.pos;
@@ -110,6 +121,16 @@ export class Relay {
     }
   }
 
+  #refuseLarge(): readonly Uint8Array[] {
+    const { type, size, method } = this.scanner;
+    const kind = type === FRAME_HEADER ? 'content header' : 'method';
+    const text = `a ${kind} of ${size} octets doesn't fit the client's frame_max of ${this.splitAbove + FRAME_OVERHEAD}`;
+    this.unsplittable = true;
+    return this.#fail(
+      new WireError(REPLY.frameError, `${text}, and only bodies can be cut: raise it`, method),
+    );
+  }
+
   #passOn(chunk: Uint8Array, start: number, end: number): void {
     if (end > start) this.#pieces.push(chunk.subarray(start, end));
   }
@@ -117,8 +138,8 @@ export class Relay {
   /** Begins to collect the frame whose header has just been scanned. */
   #collect(chunk: Uint8Array): boolean {
     const { scanner } = this;
-    if (scanner.size + FRAME_OVERHEAD > MAX_METHOD_FRAME) {
-      const text = `method frame of ${scanner.size + FRAME_OVERHEAD} octets exceeds ${MAX_METHOD_FRAME}`;
+    if (scanner.size + FRAME_OVERHEAD > MAX_COLLECTED) {
+      const text = `frame of ${scanner.size + FRAME_OVERHEAD} octets exceeds ${MAX_COLLECTED}`;
       this.#fail(new WireError(REPLY.frameError, text, scanner.method));
       return false;
     }
@@ -135,7 +156,10 @@ export class Relay {
     frame.set(chunk.subarray(start, end), this.#filled);
     this.#frame = undefined;
     try {
-      this.#pieces.push(this.#handler.frame(frame, this.scanner.method));
+      const { type, method } = this.scanner;
+      this.#pieces.push(
+        type === FRAME_BODY ? splitBody(frame, this.splitAbove) : this.#handler.frame(frame, method),
+      );
       return true;
     } catch (error) {
       if (!(error instanceof WireError)) throw error;

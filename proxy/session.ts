@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { PROTOCOL_HEADER, REPLY, REPLY_NAME } from '../amqp/constants.ts';
+import type { WireError } from '../amqp/error.ts';
 import { encodeClose } from '../amqp/method.ts';
 import type { SessionContext } from './context.ts';
 import { Conversation } from './conversation.ts';
@@ -125,13 +126,17 @@ export class Session {
     this.#toClient!.write(relay.push(chunk, length), lent);
     this.#context.stats.framesFromBackend += relay.scanner.frames - before;
     if (this.#lastWords !== undefined && relay.stopped) this.#sayLastWords();
-    else if (relay.error !== undefined && this.#state !== 'closing') {
+    else if (relay.error !== undefined) this.#brokerFault(relay.error, relay.unsplittable);
+  }
+
+  #brokerFault(error: WireError, tooLarge: boolean): void {
+    if (tooLarge) this.fail('CLIENT_FRAME_MAX', error.replyCode, error.message, error.method);
+    else
       this.fail(
         'BACKEND_PROTOCOL',
         REPLY.internalError,
-        `the broker's octets are not AMQP: ${relay.error.message}`,
+        `the broker's octets are not AMQP: ${error.message}`,
       );
-    }
   }
 
   #keepEarly(octets: Uint8Array): void {
@@ -294,7 +299,7 @@ export class Session {
     this.#lastWords = encodeClose(replyCode, text, method);
     relay.stopping = true;
     if (relay.atBoundary) this.#sayLastWords();
-    else if (code === 'BACKEND_LOST' || code === 'BACKEND_PROTOCOL') this.#client.destroy();
+    else if (code === 'BACKEND_LOST' || relay.error !== undefined) this.#client.destroy();
   }
 
   #sayLastWords(): void {
@@ -348,11 +353,8 @@ export class Session {
       case 'connecting':
         if (now > this.#deadline) {
           const { host, port } = this.#context.backend;
-          this.fail(
-            'BACKEND_CONNECT_TIMEOUT',
-            REPLY.connectionForced,
-            `backend ${host}:${port} did not answer in time`,
-          );
+          const text = `backend ${host}:${port} did not answer in time`;
+          this.fail('BACKEND_CONNECT_TIMEOUT', REPLY.connectionForced, text);
         }
         break;
       case 'closing':

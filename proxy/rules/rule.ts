@@ -15,12 +15,18 @@ export type MeaningChange = (typeof MEANING_CHANGES)[number];
 /** Told each change of meaning that a rewrite makes. */
 export type Report = (change: MeaningChange) => void;
 
-/** The methods that rules concern: the labels of their counters. */
-export const REWRITTEN_METHODS = ['queue.declare', 'exchange.declare', 'basic.qos', 'basic.consume'] as const;
+/** The methods that are rewritten: the labels of their counters. connection.tune-ok is negotiated, without a rule. */
+export const REWRITTEN_METHODS = [
+  'connection.tune-ok',
+  'queue.declare',
+  'exchange.declare',
+  'basic.qos',
+  'basic.consume',
+] as const;
 
 /** A method that is rewritten on its way to the broker. */
 export interface Rule {
-  readonly name: (typeof REWRITTEN_METHODS)[number];
+  readonly name: Exclude<(typeof REWRITTEN_METHODS)[number], 'connection.tune-ok'>;
   /**
    * From a complete frame to the frame that the broker gets: the same array when nothing changes.
    * @throws WireError 502 when the method is malformed

@@ -244,6 +244,43 @@ await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
     await model.close();
   });
 
+  it('8.2 a client with a frame_max of 4096 connects, publishes and gets large messages', async () => {
+    const model = await client(`${url}?frameMax=4096`);
+    const channel = await model.createConfirmChannel();
+    await channel.assertQueue('small frames', { durable: false });
+    const sent = [
+      Buffer.alloc(300_000, 'abc'),
+      Buffer.alloc(4088, 1),
+      Buffer.alloc(4089, 2),
+      Buffer.alloc(0),
+    ];
+    const got: Buffer[] = [];
+    for (const body of sent) channel.sendToQueue('small frames', body);
+    await channel.waitForConfirms();
+    await channel.consume('small frames', (message) => got.push(message!.content), { noAck: true });
+    await expect.poll(() => got.length, { timeout: 10_000 }).toBe(sent.length);
+    expect(got.every((body, i) => body.equals(sent[i]!))).toBe(true);
+    await model.close();
+  });
+
+  it('8.2 a message header that does not fit such a client ends its connection with the reason', async () => {
+    const sender = await client();
+    const headers = { large: 'x'.repeat(5000) };
+    const publisher = await sender.createConfirmChannel();
+    await publisher.assertQueue('large headers', { durable: false });
+    publisher.sendToQueue('large headers', Buffer.from('x'), { headers });
+    await publisher.waitForConfirms();
+    const model = await client(`${url}?frameMax=4096`);
+    const failed = new Promise<Error>((resolve) => model.on('error', resolve));
+    const channel = await model.createChannel();
+    channel.on('error', () => {});
+    void channel.consume('large headers', () => {}).catch(() => {});
+    expect((await failed).message).toMatch(
+      /501 .*content header of \d+ octets doesn't fit the client's frame_max of 4096/,
+    );
+    await sender.close();
+  });
+
   it('a frame of 8 octets more than frame_max is taken, as the broker takes it', async () => {
     const model = await client();
     const channel = await model.createChannel();
@@ -304,6 +341,13 @@ await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
     const channel = await other.createChannel();
     await channel.assertQueue('still here', { durable: false });
     await other.close();
+  });
+});
+
+await describeBrokers(['4.3'], (version) => {
+  it('8.2 without the proxy a client with a frame_max of 4096 is refused', async () => {
+    await using broker = await startBroker(version);
+    await expect(connect(`${broker.url}?frameMax=4096`)).rejects.toThrow(/closed|ECONNRESET/);
   });
 });
 

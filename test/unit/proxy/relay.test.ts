@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { WireError } from '../../../amqp/error.ts';
-import { MAX_METHOD_FRAME, Relay, type RelayHandler } from '../../../proxy/relay.ts';
+import { MAX_COLLECTED, Relay, type RelayHandler } from '../../../proxy/relay.ts';
 import {
   BYTES,
   clientTraceArbitrary,
@@ -326,7 +326,7 @@ describe('a method frame that is wanted', () => {
 
   it('is collected up to the bound, whatever frame_max says', () => {
     const { relay, shown } = makeRelay({ frame: (octets) => octets });
-    const declare = declareOf(MAX_METHOD_FRAME);
+    const declare = declareOf(MAX_COLLECTED);
     expect(push(relay, declare.subarray(0, 700_000))).toHaveLength(0);
     expect(push(relay, declare.subarray(700_000)).equals(declare)).toBe(true);
     expect(shown).toHaveLength(1);
@@ -335,12 +335,12 @@ describe('a method frame that is wanted', () => {
   it('of one octet more is refused with 501 by its header, before it is collected', () => {
     const { relay, shown } = makeRelay();
     const before = method(1, 20, 10);
-    const head = declareOf(MAX_METHOD_FRAME + 1).subarray(0, 11);
+    const head = declareOf(MAX_COLLECTED + 1).subarray(0, 11);
     expect(push(relay, Buffer.concat([before, head]))).toEqual(before);
     expect(relay.error).toMatchObject({
       replyCode: 501,
       method: QUEUE_DECLARE,
-      message: 'method frame of 1048577 octets exceeds 1048576',
+      message: 'frame of 1048577 octets exceeds 1048576',
     });
     expect(relay.atBoundary).toBe(true);
     expect(shown).toEqual([]);
@@ -348,7 +348,7 @@ describe('a method frame that is wanted', () => {
 
   it('does not bound others', () => {
     const { relay } = makeRelay({ wants: () => false });
-    const declare = declareOf(MAX_METHOD_FRAME + 1);
+    const declare = declareOf(MAX_COLLECTED + 1);
     expect(push(relay, declare).equals(declare)).toBe(true);
   });
 

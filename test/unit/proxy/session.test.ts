@@ -474,6 +474,26 @@ describe('frame_max', () => {
     expect(await client.frame()).toEqual(large);
   });
 
+  it('of a client below 8192 is not shown to the broker, whose large bodies are cut', async () => {
+    const proxy = await proxyTo();
+    const arriving = broker.next();
+    const client = await connectPeer(proxy.port);
+    client.write(HEADER);
+    const upstream = await arriving;
+    await upstream.take(8);
+    upstream.write(method(0, 10, 30, tuneArguments(131_072)));
+    expect(await client.frame()).toEqual(method(0, 10, 30, tuneArguments(131_072)));
+    client.write(method(0, 10, 31, tuneArguments(4096)));
+    expect(await upstream.frame()).toEqual(method(0, 10, 31, tuneArguments(131_072)));
+    upstream.write(frame(3, 1, Buffer.alloc(5000, 9)));
+    expect(await client.frame()).toEqual(frame(3, 1, Buffer.alloc(4088, 9)));
+    expect(await client.frame()).toEqual(frame(3, 1, Buffer.alloc(912, 9)));
+    upstream.write(method(1, 60, 60, Buffer.alloc(5000)));
+    const close = readCloseFrame(await client.frame());
+    expect(close).toMatchObject({ code: 501, method: '60.60' });
+    expect(proxy.log().find(({ code }) => code === 'CLIENT_FRAME_MAX')).toBeDefined();
+  });
+
   it('of 0 on one side leaves the other side its limit', async () => {
     const proxy = await proxyTo();
     const arriving = broker.next();
