@@ -1,12 +1,17 @@
-import { FRAME_END, FRAME_METHOD, METHOD, REPLY, REPLY_NAME } from './constants.ts';
+import { FRAME_END, FRAME_HEADER_SIZE, FRAME_METHOD, METHOD, REPLY, REPLY_NAME } from './constants.ts';
 import { WireError } from './error.ts';
-import { withUint32 } from './splice.ts';
+import { withUint16, withUint32 } from './splice.ts';
 import { readUint32, tableEnd } from './table.ts';
 
 /** The first octet of a method's arguments in a frame: behind the frame header and the two ids. */
 export const ARGUMENTS = 11;
 
 const utf8 = new TextDecoder('utf-8', { fatal: false });
+
+/** The method of a complete method frame: class * 65536 + method. */
+export function readMethodId(frame: Uint8Array): number {
+  return readUint32(frame, FRAME_HEADER_SIZE);
+}
 
 /** Where the parts of a method lie in its frame: one with a name, flag bits and, last, a table of arguments. */
 export interface MethodSpans {
@@ -76,6 +81,22 @@ function skipShortstr(frame: Uint8Array, at: number, limit: number): number {
   return end;
 }
 
+/** channel_max of a complete connection.tune or connection.tune-ok frame; 0 is no limit. */
+export function readChannelMax(frame: Uint8Array): number {
+  if (frame.length - 1 < ARGUMENTS + 8) throw new WireError(REPLY.syntaxError, 'connection.tune cut off');
+  return (frame[ARGUMENTS]! << 8) | frame[ARGUMENTS + 1]!;
+}
+
+/** A complete connection.tune or connection.tune-ok frame with another channel_max. */
+export function withChannelMax(tune: Uint8Array, channelMax: number): Uint8Array {
+  return withUint16(tune, ARGUMENTS, channelMax);
+}
+
+/** A complete frame on another channel. */
+export function withChannel(frame: Uint8Array, channel: number): Uint8Array {
+  return withUint16(frame, 1, channel);
+}
+
 /** frame_max in octets of a complete connection.tune or connection.tune-ok frame; 0 is no limit. */
 export function readFrameMax(frame: Uint8Array): number {
   if (frame.length - 1 < ARGUMENTS + 8) throw new WireError(REPLY.syntaxError, 'connection.tune cut off');
@@ -87,7 +108,7 @@ export function withFrameMax(tuneOk: Uint8Array, frameMax: number): Uint8Array {
   return withUint32(tuneOk, ARGUMENTS + 2, frameMax);
 }
 
-/** Reply code and text of a complete connection.close frame. @throws WireError 502 when it is cut off */
+/** Reply code and text of a complete connection.close or channel.close frame. @throws WireError 502 when it is cut off */
 export function readClose(frame: Uint8Array): { replyCode: number; replyText: string } {
   const limit = frame.length - 1;
   const end = skipShortstr(frame, ARGUMENTS + 2, limit);
@@ -95,6 +116,19 @@ export function readClose(frame: Uint8Array): { replyCode: number; replyText: st
     replyCode: (frame[ARGUMENTS]! << 8) | frame[ARGUMENTS + 1]!,
     replyText: utf8.decode(frame.subarray(ARGUMENTS + 3, end)),
   };
+}
+
+/** A method frame. @param method class * 65536 + method  @param args the encoded arguments */
+export function encodeMethod(channel: number, method: number, args: Uint8Array): Uint8Array {
+  const frame = new Uint8Array(ARGUMENTS + args.length + 1);
+  const view = new DataView(frame.buffer);
+  view.setUint8(0, FRAME_METHOD);
+  view.setUint16(1, channel);
+  view.setUint32(3, frame.length - 8);
+  view.setUint32(7, method);
+  frame.set(args, ARGUMENTS);
+  view.setUint8(frame.length - 1, FRAME_END);
+  return frame;
 }
 
 /**
@@ -105,17 +139,13 @@ export function readClose(frame: Uint8Array): { replyCode: number; replyText: st
 export function encodeClose(replyCode: number, text: string, method = 0): Uint8Array {
   const name = REPLY_NAME[replyCode];
   const octets = cutUtf8(new TextEncoder().encode(name === undefined ? text : `${name} - ${text}`), 255);
-  const frame = new Uint8Array(ARGUMENTS + 2 + 1 + octets.length + 4 + 1);
-  const view = new DataView(frame.buffer);
-  view.setUint8(0, FRAME_METHOD);
-  view.setUint32(3, frame.length - 8);
-  view.setUint32(7, METHOD.connectionClose);
-  view.setUint16(ARGUMENTS, replyCode);
-  view.setUint8(ARGUMENTS + 2, octets.length);
-  frame.set(octets, ARGUMENTS + 3);
-  view.setUint32(frame.length - 5, method);
-  view.setUint8(frame.length - 1, FRAME_END);
-  return frame;
+  const args = new Uint8Array(2 + 1 + octets.length + 4);
+  const view = new DataView(args.buffer);
+  view.setUint16(0, replyCode);
+  view.setUint8(2, octets.length);
+  args.set(octets, 3);
+  view.setUint32(args.length - 4, method);
+  return encodeMethod(0, METHOD.connectionClose, args);
 }
 
 function cutUtf8(octets: Uint8Array, max: number): Uint8Array {

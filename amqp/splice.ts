@@ -12,7 +12,7 @@ import { entries, hasKey, readUint32, tableEnd } from './table.ts';
 export function withBits(frame: Uint8Array, at: number, mask: number, on: boolean): Uint8Array {
   const octet = on ? frame[at]! | mask : frame[at]! & ~mask;
   if (octet === frame[at]) return frame;
-  const edited = frame.slice();
+  const edited = new Uint8Array(frame); // not slice(): of a Buffer that is a view
   edited[at] = octet;
   return edited;
 }
@@ -64,9 +64,17 @@ export function withShortstr(frame: Uint8Array, at: number, text: string): Uint8
   return splice(frame, at, end, octets);
 }
 
+/** The frame with an unsigned 16 bit number at `at`. */
+export function withUint16(frame: Uint8Array, at: number, number: number): Uint8Array {
+  const edited = new Uint8Array(frame); // not slice(): of a Buffer that is a view
+  edited[at] = number >>> 8;
+  edited[at + 1] = number;
+  return edited;
+}
+
 /** The frame with an unsigned 32 bit number at `at`. */
 export function withUint32(frame: Uint8Array, at: number, number: number): Uint8Array {
-  const edited = frame.slice();
+  const edited = new Uint8Array(frame); // not slice(): of a Buffer that is a view
   writeUint32(edited, at, number);
   return edited;
 }

@@ -1,12 +1,33 @@
-import { FRAME_MIN_SIZE, FRAME_OVERHEAD, METHOD } from '../amqp/constants.ts';
-import { readClose, readFrameMax, withFrameMax } from '../amqp/method.ts';
+import { FRAME_HEADER_SIZE, FRAME_MIN_SIZE, FRAME_OVERHEAD, METHOD } from '../amqp/constants.ts';
+import {
+  QUEUE_DECLARE,
+  readChannelMax,
+  readClose,
+  readExchangeDeclare,
+  readFrameMax,
+  readMethodId,
+  readQueueDeclare,
+  withChannel,
+  withChannelMax,
+  withFrameMax,
+} from '../amqp/method.ts';
+import { withBits } from '../amqp/splice.ts';
+import { Lookup } from './lookup.ts';
 import { Relay } from './relay.ts';
 import { ruleFor } from './rules/index.ts';
-import type { Report } from './rules/rule.ts';
+import type { Report, Trial } from './rules/rule.ts';
 import type { Stats } from './stats.ts';
 
 /** Octets of a frame before connection.tune has set frame_max: what brokers propose, and more than any handshake needs. */
 const INITIAL_FRAME_MAX = 131_072;
+
+/** The highest channel that there can be. */
+const CHANNEL_MAX = 0xffff;
+
+/** Declares of a connection that are remembered as taken; beyond that, it begins anew. */
+const ACCEPTED_MAX = 1000;
+
+const NOTHING = new Uint8Array(0);
 
 /** The smallest frame_max that RabbitMQ 4.1 and later accept. */
 const BROKER_FRAME_MIN_SIZE = 8192;
@@ -14,8 +35,20 @@ const BROKER_FRAME_MIN_SIZE = 8192;
 export interface ConversationEvents {
   /** The broker has answered connection.open. */
   opened(): void;
+  /** Octets for the broker, behind all that was passed on before. */
+  toBroker(pieces: readonly Uint8Array[]): void;
+  /** Something exists that was declared without the proxy, and is used as it is. */
+  existing(method: string, refusal: string): void;
   /** The broker closes the connection. */
   brokerCloses(replyCode: number, replyText: string): void;
+}
+
+/** A declare as the client sent it and as it was rewritten, before the broker has been asked what it thinks of it. */
+interface Question {
+  readonly name: string;
+  readonly trial: Trial;
+  readonly frame: Uint8Array;
+  readonly edited: Uint8Array;
 }
 
 /** What client and broker say to each other: both directions' frames, the rewrites, and how far the connection is. */
@@ -34,6 +67,11 @@ export class Conversation {
   };
   /** What the broker proposed in connection.tune. */
   #tunedFrameMax = 0;
+  #tunedChannelMax = 0;
+  #lookup: Lookup | undefined;
+  /** A declare that holds the client's stream and has not been asked about yet. */
+  #question: Question | undefined;
+  readonly #accepted = new Set<string>();
 
   constructor(stats: Stats, events: ConversationEvents) {
     this.#stats = stats;
@@ -49,16 +87,17 @@ export class Conversation {
     });
     this.fromBackend = new Relay(INITIAL_FRAME_MAX, {
       client: false,
-      wants: (method) =>
+      wants: (method, channel) =>
+        (channel !== 0 && channel === this.#lookup?.channel) ||
         method === METHOD.connectionTune ||
         method === METHOD.connectionOpenOk ||
         method === METHOD.connectionClose ||
         method === METHOD.connectionCloseOk,
-      frame: (frame, method) => this.#brokerSays(frame, method),
+      frame: (frame, method, channel) => this.#brokerSays(frame, method, channel),
     });
   }
 
-  #clientSays(frame: Uint8Array, method: number): Uint8Array {
+  #clientSays(frame: Uint8Array, method: number): Uint8Array | undefined {
     const rule = ruleFor(method);
     if (rule === undefined) {
       if (method === METHOD.connectionTuneOk) return this.#tuned(frame);
@@ -66,15 +105,54 @@ export class Conversation {
       return frame;
     }
     const edited = rule.rewrite(frame, this.#report);
-    if (edited !== frame) this.#stats.rewrites[rule.name]++;
-    return edited;
+    if (edited === frame) return frame;
+    this.#stats.rewrites[rule.name]++;
+    const { trial } = rule;
+    if (trial === undefined || this.#lookup === undefined) return edited;
+    if (!trial.isShared(frame) || this.#isAccepted(edited)) return edited;
+    this.#question = { name: rule.name, trial, frame, edited };
+    return undefined;
   }
 
-  #brokerSays(frame: Uint8Array, method: number): Uint8Array {
+  /**
+   * Asks the broker what the client's stream is held for; to be called when all that came before has been passed on.
+   * The answer lets the stream go on.
+   */
+  ask(): void {
+    const question = this.#question;
+    const lookup = this.#lookup;
+    if (question === undefined || lookup === undefined) return;
+    this.#question = undefined;
+    lookup.ask(asLookup(question.edited, lookup.channel), (refusal) => {
+      const { name, trial, frame, edited } = question;
+      if (refusal === undefined) this.#accept(edited);
+      const settled = refusal && trial.settle(frame, refusal.replyText);
+      if (refusal !== undefined && settled !== undefined) {
+        this.#report('existing');
+        this.#events.existing(name, refusal.replyText);
+      }
+      this.#events.toBroker(this.fromClient.release(settled ?? edited));
+    });
+  }
+
+  /** Declares that the broker has taken once are taken again: a client that repeats itself isn't held for each. */
+  #isAccepted(edited: Uint8Array): boolean {
+    return this.#accepted.has(fingerprint(edited));
+  }
+
+  #accept(edited: Uint8Array): void {
+    if (this.#accepted.size >= ACCEPTED_MAX) this.#accepted.clear();
+    this.#accepted.add(fingerprint(edited));
+  }
+
+  #brokerSays(frame: Uint8Array, method: number, channel: number): Uint8Array {
+    if (channel !== 0) {
+      this.#lookup?.take(frame, method);
+      return NOTHING;
+    }
     switch (method) {
       case METHOD.connectionTune:
-        this.#tunedFrameMax = readFrameMax(frame);
-        break;
+        return this.#tuning(frame);
       case METHOD.connectionOpenOk:
         this.open = true;
         this.#events.opened();
@@ -91,12 +169,29 @@ export class Conversation {
     return frame;
   }
 
+  /** The client is offered one channel less than the broker has: that one is for lookups. */
+  #tuning(tune: Uint8Array): Uint8Array {
+    this.#tunedFrameMax = readFrameMax(tune);
+    this.#tunedChannelMax = readChannelMax(tune) || CHANNEL_MAX;
+    return this.#tunedChannelMax > 1 ? withChannelMax(tune, this.#tunedChannelMax - 1) : tune;
+  }
+
+  /** The channel above the client's last one; none where the client leaves no room, or asks for what brokers refuse. */
+  #tuneChannels(tuneOk: Uint8Array): Uint8Array {
+    const asked = readChannelMax(tuneOk);
+    if (asked === 0 || asked >= this.#tunedChannelMax) return tuneOk;
+    this.fromClient.channelMax = asked;
+    this.#lookup = new Lookup(asked + 1, (frame) => this.#events.toBroker([frame]));
+    return withChannelMax(tuneOk, asked + 1);
+  }
+
   /**
    * The smaller of both frame_max holds; 0 is no limit (section 1.4.2.6). RabbitMQ since 4.1 ends the connection of a
    * client that asks for less than 8192: it gets its own proposal, and what is too large for the client is cut here.
    */
-  #tuned(tuneOk: Uint8Array): Uint8Array {
-    const asked = readFrameMax(tuneOk);
+  #tuned(clients: Uint8Array): Uint8Array {
+    const asked = readFrameMax(clients);
+    const tuneOk = this.#tuneChannels(clients);
     const proposed = this.#tunedFrameMax;
     const limits = [asked, proposed].filter((octets) => octets > 0);
     const agreed = limits.length === 0 ? 0 : Math.max(FRAME_MIN_SIZE, Math.min(...limits));
@@ -111,4 +206,16 @@ export class Conversation {
     this.#stats.rewrites['connection.tune-ok']++;
     return withFrameMax(tuneOk, upstream);
   }
+}
+
+/** The declare as a question of the proxy's own: on its channel, and wanting an answer. */
+function asLookup(frame: Uint8Array, channel: number): Uint8Array {
+  const { flagsAt } =
+    readMethodId(frame) === METHOD.queueDeclare ? readQueueDeclare(frame) : readExchangeDeclare(frame);
+  return withBits(withChannel(frame, channel), flagsAt, QUEUE_DECLARE.noWait, false);
+}
+
+/** Equal for declares that are equal on whatever channel. */
+function fingerprint(frame: Uint8Array): string {
+  return new TextDecoder('latin1').decode(frame.subarray(FRAME_HEADER_SIZE));
 }

@@ -15,10 +15,14 @@ export class Outlet {
   #waiting = false;
   /** What is pending was lent: reading on would overwrite it. */
   #held = false;
+  /** The source is paused until {@link proceed}. */
+  #onHold = false;
   readonly #written = (): void => {
     if (--this.#pending > 0) return;
     this.#held = false;
-    if (this.#waiting) this.release();
+    if (!this.#waiting) return;
+    this.#waiting = false;
+    if (!this.#onHold) this.#source.resume();
   };
 
   constructor(source: Socket, destination: Socket, copies: boolean) {
@@ -49,11 +53,25 @@ export class Outlet {
     }
   }
 
+  /** Pauses the source for a reason of the caller's, whether the destination is behind or not. */
+  hold(): void {
+    this.#onHold = true;
+    this.#source.pause();
+  }
+
+  /** Ends {@link hold}: the source flows as soon as the destination has caught up. */
+  proceed(): void {
+    if (!this.#onHold) return;
+    this.#onHold = false;
+    if (!this.#waiting) this.#source.resume();
+  }
+
   /**
    * Lets the source flow again, however far behind the destination is: its octets are no longer passed on. Those that
    * it has lent are waited for.
    */
   release(): void {
+    this.#onHold = false;
     if (this.#held) return;
     this.#waiting = false;
     this.#source.resume();

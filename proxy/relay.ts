@@ -15,9 +15,12 @@ export interface RelayHandler {
   /** Whether the peer is a client, whose content must come in order; a broker's is taken as it is. */
   readonly client: boolean;
   /** Whether frames of this method (class * 65536 + method) are wanted whole; asked for each method frame. */
-  wants(method: number): boolean;
-  /** A wanted frame, complete. What it returns goes on in its place: the same array, an edited one. Throws WireError. */
-  frame(frame: Uint8Array, method: number): Uint8Array;
+  wants(method: number, channel: number): boolean;
+  /**
+   * A wanted frame, complete. What it returns goes on in its place: the same array, an edited one, an empty one for
+   * nothing; undefined holds the stream until {@link Relay.release}. Throws WireError.
+   */
+  frame(frame: Uint8Array, method: number, channel: number): Uint8Array | undefined;
 }
 
 /**
@@ -33,6 +36,8 @@ export class Relay {
   splitAbove = 0;
   /** Why the stream can't be followed any further. */
   error: WireError | undefined;
+  /** Frames on higher channels are an error (504): what the peer agreed to in connection.tune-ok. */
+  channelMax = 0xffff;
   /** The error is a frame that is too large for the receiver and can't be cut: nobody broke the protocol. */
   unsplittable = false;
 
@@ -42,6 +47,8 @@ export class Relay {
   #frame: Uint8Array | undefined;
   #filled = 0;
   #inFrame = false;
+  /** The stream is held: what came behind the frame that holds it. */
+  #held: Uint8Array | undefined;
 
   constructor(frameMax: number, handler: RelayHandler) {
     this.scanner = new FrameScanner(frameMax);
@@ -66,6 +73,29 @@ export class Relay {
    */
   push(chunk: Uint8Array, end: number): readonly Uint8Array[] {
     this.#pieces.length = 0;
+    if (this.#held === undefined) return this.#run(chunk, end);
+    const held = new Uint8Array(this.#held.length + end);
+    held.set(this.#held);
+    held.set(chunk.subarray(0, end), this.#held.length);
+    this.#held = held;
+    return this.#pieces;
+  }
+
+  /** Whether the stream is held: whoever feeds it should wait. */
+  get holding(): boolean {
+    return this.#held !== undefined;
+  }
+
+  /** Goes on with a held stream: `frame` in the place of the one that held it, then what came behind it. */
+  release(frame: Uint8Array): readonly Uint8Array[] {
+    const held = this.#held ?? new Uint8Array(0);
+    this.#held = undefined;
+    this.#pieces.length = 0;
+    this.#pieces.push(frame);
+    return this.#run(held, held.length);
+  }
+
+  #run(chunk: Uint8Array, end: number): readonly Uint8Array[] {
     if (this.stopped) return this.#pieces;
     const { scanner } = this;
     scanner.start(0);
@@ -74,17 +104,17 @@ export class Relay {
     for (;;) {
       switch (scanner.next(chunk, end)) {
         case SCAN.header: {
-          const disorder = this.#order?.follow(scanner.type, scanner.channel, scanner.method);
-          if (disorder !== undefined) {
+          const wrong = this.#wrong();
+          if (wrong !== undefined) {
             this.#passOn(chunk, run, whole);
-            return this.#fail(new WireError(REPLY.unexpectedFrame, disorder, scanner.method));
+            return this.#fail(wrong);
           }
           const large = this.splitAbove > 0 && scanner.size > this.splitAbove;
           if (large && scanner.type !== FRAME_BODY) {
             this.#passOn(chunk, run, whole);
             return this.#refuseLarge();
           }
-          if (large || (scanner.method !== 0 && this.#handler.wants(scanner.method))) {
+          if (large || (scanner.method !== 0 && this.#handler.wants(scanner.method, scanner.channel))) {
             this.#passOn(chunk, run, scanner.pos - (scanner.headLength - scanner.held));
             if (!this.#collect(chunk)) return this.#pieces;
             run = scanner.pos;
@@ -95,7 +125,7 @@ export class Relay {
         }
         case SCAN.end:
           if (this.#frame !== undefined) {
-            if (!this.#complete(chunk, run, scanner.pos)) return this.#pieces;
+            if (!this.#complete(chunk, run, end)) return this.#pieces;
             run = scanner.pos;
           }
           whole = scanner.pos;
@@ -151,21 +181,34 @@ export class Relay {
     return true;
   }
 
+  /** Shows a frame that is complete at the scanner's position; false when the stream doesn't go on from there. */
   #complete(chunk: Uint8Array, start: number, end: number): boolean {
     const frame = this.#frame!;
-    frame.set(chunk.subarray(start, end), this.#filled);
+    const { pos, type, method, channel } = this.scanner;
+    frame.set(chunk.subarray(start, pos), this.#filled);
     this.#frame = undefined;
     try {
-      const { type, method } = this.scanner;
-      this.#pieces.push(
-        type === FRAME_BODY ? splitBody(frame, this.splitAbove) : this.#handler.frame(frame, method),
-      );
-      return true;
+      const shown =
+        type === FRAME_BODY ? splitBody(frame, this.splitAbove) : this.#handler.frame(frame, method, channel);
+      if (shown === undefined) this.#held = new Uint8Array(chunk.subarray(pos, end));
+      else if (shown.length > 0) this.#pieces.push(shown);
+      return shown !== undefined;
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
-      this.#fail(new WireError(error.replyCode, error.message, this.scanner.method));
+      this.#fail(new WireError(error.replyCode, error.message, method));
       return false;
     }
+  }
+
+  /** What is wrong with the frame whose header has just been scanned, by what came before it and what was agreed on. */
+  #wrong(): WireError | undefined {
+    const { type, channel, method } = this.scanner;
+    if (channel > this.channelMax) {
+      const text = `channel ${channel} where channel_max is ${this.channelMax}`;
+      return new WireError(REPLY.channelError, text, method);
+    }
+    const disorder = this.#order?.follow(type, channel, method);
+    return disorder === undefined ? undefined : new WireError(REPLY.unexpectedFrame, disorder, method);
   }
 
   #fail(error: WireError): readonly Uint8Array[] {

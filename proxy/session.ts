@@ -33,6 +33,8 @@ export class Session {
   #toClient: Outlet | undefined;
   /** Octets of the client that came before there was a backend to send them to. */
   #early: Uint8Array = new Uint8Array(0);
+  /** Frames of the client that are in the statistics. */
+  #clientFrames = 0;
   /** What passes through, where it is AMQP 0-9-1. */
   #conversation: Conversation | undefined;
   /** A connection.close that waits for the end of the frame that the client is getting. */
@@ -158,6 +160,8 @@ export class Session {
     if (kind === 'amqp-0-9-1') {
       this.#conversation = new Conversation(this.#context.stats, {
         opened: () => this.#opened(),
+        toBroker: (pieces) => this.#passToBroker(pieces, false),
+        existing: (method, refusal) => this.#existing(method, refusal),
         brokerCloses: (replyCode, replyText) => this.#brokerCloses(replyCode, replyText),
       });
     }
@@ -197,13 +201,27 @@ export class Session {
   }
 
   #relayFromClient(chunk: Uint8Array, length: number, lent: boolean): void {
-    const relay = this.#conversation!.fromClient;
-    const before = relay.scanner.frames;
-    this.#toBackend!.write(relay.push(chunk, length), lent);
-    this.#context.stats.framesFromClients += relay.scanner.frames - before;
-    const { error } = relay;
-    if (error === undefined) return;
-    this.fail('CLIENT_FRAME', error.replyCode, error.message, error.method);
+    this.#passToBroker(this.#conversation!.fromClient.push(chunk, length), lent);
+  }
+
+  #passToBroker(pieces: readonly Uint8Array[], lent: boolean): void {
+    const { fromClient } = this.#conversation!;
+    this.#toBackend!.write(pieces, lent);
+    const { frames } = fromClient.scanner;
+    this.#context.stats.framesFromClients += frames - this.#clientFrames;
+    this.#clientFrames = frames;
+    if (fromClient.error !== undefined) {
+      const { replyCode, message, method } = fromClient.error;
+      this.fail('CLIENT_FRAME', replyCode, message, method);
+    } else if (fromClient.holding) {
+      this.#toBackend!.hold();
+      this.#conversation!.ask();
+    } else this.#toBackend!.proceed();
+  }
+
+  #existing(method: string, refusal: string): void {
+    const text = `${method}: it exists as it was declared without the proxy, and is used so: ${refusal}`;
+    this.#context.log.warn(this.#who(), text);
   }
 
   /** A broker that doesn't know the client's version says which one it speaks, and that is not a frame. */

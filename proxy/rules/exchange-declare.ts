@@ -1,6 +1,7 @@
 import { EXCHANGE_DECLARE, readExchangeDeclare } from '../../amqp/method.ts';
 import { withBits } from '../../amqp/splice.ts';
 import { isReservedName } from './names.ts';
+import type { Trial } from './rule.ts';
 
 /**
  * exchange.declare of a named exchange becomes durable: a transient exchange would take the bindings of durable queues
@@ -16,3 +17,13 @@ export function rewriteExchangeDeclare(frame: Uint8Array): Uint8Array {
   if (passive || nameStart === nameEnd || isReservedName(frame, nameStart, nameEnd)) return frame;
   return withBits(frame, flagsAt, EXCHANGE_DECLARE.durable, true);
 }
+
+/**
+ * A transient exchange that was declared without the proxy: the client's own declare, which asks for one. Everything else
+ * is compared as ever.
+ */
+export const exchangeTrial: Trial = {
+  isShared: () => true,
+  settle: (frame, refusal) =>
+    refusal.includes("inequivalent arg 'durable' for exchange") ? frame : undefined,
+};

@@ -1,12 +1,20 @@
 import { METHOD } from '../../amqp/constants.ts';
 import { rewriteBasicConsume } from './basic-consume.ts';
 import { rewriteBasicQos } from './basic-qos.ts';
-import { rewriteExchangeDeclare } from './exchange-declare.ts';
-import { rewriteQueueDeclare } from './queue-declare.ts';
+import { exchangeTrial, rewriteExchangeDeclare } from './exchange-declare.ts';
+import { queueTrial, rewriteQueueDeclare } from './queue-declare.ts';
 import type { Rule } from './rule.ts';
 
-const queueDeclare: Rule = { name: 'queue.declare', rewrite: rewriteQueueDeclare };
-const exchangeDeclare: Rule = { name: 'exchange.declare', rewrite: rewriteExchangeDeclare };
+const queueDeclare: Rule = {
+  name: 'queue.declare',
+  rewrite: rewriteQueueDeclare,
+  trial: queueTrial,
+};
+const exchangeDeclare: Rule = {
+  name: 'exchange.declare',
+  rewrite: rewriteExchangeDeclare,
+  trial: exchangeTrial,
+};
 const basicQos: Rule = { name: 'basic.qos', rewrite: rewriteBasicQos };
 const basicConsume: Rule = { name: 'basic.consume', rewrite: rewriteBasicConsume };
 

@@ -10,7 +10,7 @@ import {
 } from '../../amqp/splice.ts';
 import { asciiValue, type EntrySpan, findEntry } from '../../amqp/table.ts';
 import { isReservedName } from './names.ts';
-import type { Report } from './rule.ts';
+import type { Report, Trial } from './rule.ts';
 
 /**
  * How long a queue that was auto-delete outlives its last use, in milliseconds. Quorum queues can't be auto-delete; this
@@ -63,6 +63,24 @@ export function rewriteQueueDeclare(frame: Uint8Array, report: Report): Uint8Arr
   }
   return nameless ? withShortstr(edited, nameStart - 1, newQueueName()) : edited;
 }
+
+/**
+ * A queue that was declared without the proxy, or by a client that asked for another lifetime: a passive declare, which
+ * compares nothing, so that it is used as it is. Only where the broker names something that the rewrite decides.
+ */
+export const queueTrial: Trial = {
+  isShared: (frame) => {
+    const { nameStart, nameEnd, flagsAt } = readQueueDeclare(frame);
+    return nameStart !== nameEnd && (frame[flagsAt]! & QUEUE_DECLARE.exclusive) === 0;
+  },
+  settle: (frame, refusal) => {
+    const { flagsAt, tableStart } = readQueueDeclare(frame);
+    const property = /inequivalent arg '([^']+)' for queue/.exec(refusal)?.[1] ?? '';
+    const decided = ['durable', 'auto_delete', 'x-queue-type'].includes(property);
+    const added = property === 'x-expires' && find(frame, tableStart, 'x-expires') === undefined;
+    return decided || added ? withBits(frame, flagsAt, QUEUE_DECLARE.passive, true) : undefined;
+  },
+};
 
 /** The type where this rule concerns it, '' for none; undefined: a stream, or something that brokers refuse. */
 function queueType(frame: Uint8Array, tableStart: number): '' | 'classic' | 'quorum' | undefined {

@@ -8,6 +8,7 @@ export const MEANING_CHANGES = [
   'priority',
   'overflow-dead-letter',
   'global-prefetch',
+  'existing',
 ] as const;
 
 export type MeaningChange = (typeof MEANING_CHANGES)[number];
@@ -32,4 +33,18 @@ export interface Rule {
    * @throws WireError 502 when the method is malformed
    */
   rewrite(frame: Uint8Array, report: Report): Uint8Array;
+  /** Of declares, whose rewritten form is tried before the client's own is sent. */
+  readonly trial?: Trial;
+}
+
+/** What may exist already, declared without the proxy, when a rewritten declare is sent. */
+export interface Trial {
+  /** Whether others can have declared it: not what is the connection's own. @param frame the client's own frame */
+  isShared(frame: Uint8Array): boolean;
+  /**
+   * What to send when the broker refuses the rewritten declare: undefined where that is none of the rewrite's doing.
+   * @param frame the client's own frame
+   * @param refusal the broker's reply text
+   */
+  settle(frame: Uint8Array, refusal: string): Uint8Array | undefined;
 }

@@ -1,6 +1,6 @@
 // The proxy's rules and its transparency against real brokers; each rule's case is named after its row in the table of
 // what brokers answered to legacy clients.
-import { type ChannelModel, connect, type Options } from 'amqplib';
+import { type Channel, type ChannelModel, connect, type Options } from 'amqplib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Broker, startBroker } from '../support/broker.ts';
 import { describeBrokers } from '../support/describe-brokers.ts';
@@ -195,6 +195,99 @@ await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
         expect(queue).toMatch(/^amq\.gen-/);
         await channel.deleteQueue(queue);
       }
+      await model.close();
+    });
+  });
+
+  describe('what was declared without the proxy', () => {
+    const transientQueues = version !== '4.3'; // which refuses them
+
+    it('7.2 a transient exchange is used as it is, and the log and a counter say so', async () => {
+      const direct = await connect(broker.url);
+      await (await direct.createChannel()).assertExchange('left behind', 'topic', { durable: false });
+      const model = await client();
+      const channel = await model.createChannel();
+      await channel.assertExchange('left behind', 'topic', { durable: false });
+      await channel.assertExchange('left behind', 'topic', { durable: false });
+      await channel.assertQueue('bound to it', { durable: false });
+      await channel.bindQueue('bound to it', 'left behind', '#');
+      expect(await broker.management.exchange('left behind')).toMatchObject({ durable: false });
+      const line = proxy
+        .log()
+        .find(({ msg }) => String(msg).includes("inequivalent arg 'durable' for exchange 'left behind'"));
+      expect(line).toMatchObject({ level: 'warn' });
+      expect(await proxy.metric('quorumbridge_proxy_meaning_changes_total{change="existing"}')).not.toEqual([
+        ' 0',
+      ]);
+      await model.close();
+      await direct.close();
+    });
+
+    it.each<[string, Options.AssertQueue, Options.AssertQueue]>([
+      ['3.7 a durable classic queue', { durable: true }, { durable: false }],
+      ['3.7 a durable classic queue, declared as such', { durable: true }, { durable: true }],
+      [
+        '3.10 a quorum queue without the expiry that auto-delete gets',
+        { durable: true, arguments: { 'x-queue-type': 'quorum' } },
+        { durable: false, autoDelete: true },
+      ],
+      ...(transientQueues
+        ? ([['3.8 a transient classic queue', { durable: false }, { durable: false }]] as [
+            string,
+            object,
+            object,
+          ][])
+        : []),
+    ])('%s is used as it is', async (row, direct, legacy) => {
+      const name = `existing ${row}`;
+      const first = await connect(broker.url);
+      const declaring = await first.createConfirmChannel();
+      await declaring.assertQueue(name, direct);
+      declaring.sendToQueue(name, Buffer.from('kept'));
+      await declaring.waitForConfirms();
+      const before = await broker.management.queue(name);
+      const model = await client();
+      const channel = await model.createChannel();
+      await channel.assertQueue(name, legacy);
+      const got = new Promise<string>((resolve) => {
+        void channel.consume(name, (message) => resolve(message!.content.toString()), { noAck: true });
+      });
+      expect(await got).toBe('kept');
+      expect(await broker.management.queue(name)).toMatchObject({
+        type: before.type,
+        durable: before.durable,
+      });
+      await model.close();
+      await first.close();
+    });
+
+    it("3.11, 7.4 what the client itself asks for otherwise is refused as ever, on the client's own channel", async () => {
+      const model = await client();
+      const channel = await model.createChannel();
+      await channel.assertQueue('lifetime', { durable: false, messageTtl: 1000 });
+      await channel.assertExchange('kind', 'topic', { durable: false });
+      const attempts = [
+        (other: Channel) => other.assertQueue('lifetime', { durable: false, messageTtl: 2000 }),
+        (other: Channel) => other.assertExchange('kind', 'fanout', { durable: false }),
+      ];
+      for (const attempt of attempts) {
+        const other = await model.createChannel();
+        other.on('error', () => {});
+        await expect(attempt(other)).rejects.toThrow(/406 .*inequivalent arg '(x-message-ttl|type)'/);
+      }
+      await channel.checkQueue('lifetime');
+      await model.close();
+    });
+
+    it('is looked up once for each declare, however often a client repeats itself or does not wait', async () => {
+      const model = await client();
+      const channel = await model.createChannel();
+      const names = Array.from({ length: 20 }, (_, i) => `pipelined ${i}`);
+      const declares = [...names, ...names].map((name) => channel.assertQueue(name, { durable: false }));
+      channel.sendToQueue(names[0]!, Buffer.from('behind all declares'));
+      const answers = await Promise.all(declares);
+      expect(answers.map(({ queue }) => queue)).toEqual([...names, ...names]);
+      await expect.poll(async () => (await channel.checkQueue(names[0]!)).messageCount).toBe(1);
       await model.close();
     });
   });

@@ -13,9 +13,9 @@ export { frame, method } from './amqp-frames.ts';
 export const HEADER = Buffer.from('AMQP\0\0\x09\x01', 'latin1');
 
 /** Arguments of connection.tune and connection.tune-ok. */
-export function tuneArguments(frameMax: number): Buffer {
+export function tuneArguments(frameMax: number, channelMax = 2047): Buffer {
   const args = Buffer.alloc(8);
-  args.writeUInt16BE(2047, 0);
+  args.writeUInt16BE(channelMax, 0);
   args.writeUInt32BE(frameMax, 2);
   args.writeUInt16BE(60, 6);
   return args;

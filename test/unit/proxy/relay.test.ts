@@ -52,7 +52,7 @@ function makeRelay({ client = true, frameMax = 0, wants = wantsDeclares, frame }
     wants,
     frame: (octets, id) => {
       shown.push(Buffer.from(octets));
-      return frame === undefined ? replacement(Buffer.from(octets)) : frame(octets, id);
+      return frame === undefined ? replacement(Buffer.from(octets)) : frame(octets, id, 1);
     },
   });
   return { relay, shown };

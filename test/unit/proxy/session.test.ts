@@ -482,7 +482,7 @@ describe('frame_max', () => {
     const upstream = await arriving;
     await upstream.take(8);
     upstream.write(method(0, 10, 30, tuneArguments(131_072)));
-    expect(await client.frame()).toEqual(method(0, 10, 30, tuneArguments(131_072)));
+    expect(await client.frame()).toEqual(method(0, 10, 30, tuneArguments(131_072, 2046)));
     client.write(method(0, 10, 31, tuneArguments(4096)));
     expect(await upstream.frame()).toEqual(method(0, 10, 31, tuneArguments(131_072)));
     upstream.write(frame(3, 1, Buffer.alloc(5000, 9)));

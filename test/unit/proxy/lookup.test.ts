@@ -1,0 +1,244 @@
+import * as fc from 'fast-check';
+import { PassThrough } from 'node:stream';
+import type { Socket } from 'node:net';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Outlet } from '../../../proxy/outlet.ts';
+import { Relay } from '../../../proxy/relay.ts';
+import { clientTraceArbitrary, cut, cutsArbitrary } from '../../support/amqp-arbitraries.ts';
+import { entry, exchangeDeclare, longstr, queueDeclare } from '../../support/amqp-frames.ts';
+import {
+  connectPeer,
+  frame,
+  HEADER,
+  method,
+  type Peer,
+  readCloseFrame,
+  ScriptedBroker,
+  startTestProxy,
+  type TestProxy,
+  tuneArguments,
+} from '../../support/peers.ts';
+
+const DURABLE = 2;
+const NO_WAIT = 16;
+/** What the client in these tests asks for, and the channel above it, which is the proxy's. */
+const CHANNEL_MAX = 10;
+const OWN = 11;
+
+let broker: ScriptedBroker;
+let proxy: TestProxy;
+let client: Peer;
+let upstream: Peer;
+let tune: Buffer;
+let tuneOk: Buffer;
+
+beforeEach(async () => {
+  broker = await new ScriptedBroker().start();
+  proxy = await startTestProxy({ backend: `127.0.0.1:${broker.port}` });
+  const arriving = broker.next();
+  client = await connectPeer(proxy.port);
+  client.write(HEADER);
+  upstream = await arriving;
+  await upstream.take(8);
+  upstream.write(method(0, 10, 30, tuneArguments(131_072, 2047)));
+  tune = await client.frame();
+  client.write(method(0, 10, 31, tuneArguments(131_072, CHANNEL_MAX)));
+  tuneOk = await upstream.frame();
+  upstream.write(method(0, 10, 41, Buffer.of(0)));
+  await client.frame();
+});
+
+afterEach(async () => {
+  await proxy[Symbol.asyncDispose]();
+  await broker[Symbol.asyncDispose]();
+});
+
+const openOk = method(OWN, 20, 11, Buffer.alloc(4));
+const exchangeOk = method(OWN, 40, 11);
+const transient = (channel: number, flags = 0): Buffer => exchangeDeclare({ channel, name: 'x', flags });
+const durable = (channel: number, flags = 0): Buffer =>
+  exchangeDeclare({ channel, name: 'x', flags: flags | DURABLE });
+
+/** channel.close with a reply code and text. */
+function channelClose(code: number, text: string): Buffer {
+  const args = Buffer.concat([Buffer.alloc(2), Buffer.of(text.length), Buffer.from(text), Buffer.alloc(4)]);
+  args.writeUInt16BE(code, 0);
+  return method(OWN, 20, 40, args);
+}
+
+async function expectFrames(...frames: Buffer[]): Promise<void> {
+  for (const one of frames) expect(await upstream.frame()).toEqual(one);
+}
+
+describe('a declare that is rewritten', () => {
+  it("is tried on the proxy's own channel, and what comes behind it waits for the answer", async () => {
+    const behind = Buffer.concat([method(1, 50, 20, Buffer.from('bind')), frame(8, 0, Buffer.alloc(0))]);
+    client.write(transient(1, NO_WAIT), behind);
+    await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
+    upstream.write(openOk);
+    await expectFrames(durable(OWN));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(upstream.received.length).toBe(0);
+    upstream.write(exchangeOk);
+    await expectFrames(durable(1, NO_WAIT));
+    expect(await upstream.take(behind.length)).toEqual(behind);
+    expect(client.received.length).toBe(0);
+  });
+
+  it('is not tried again when the client repeats it, on whatever channel', async () => {
+    client.write(transient(1));
+    await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
+    upstream.write(openOk);
+    await expectFrames(durable(OWN));
+    upstream.write(exchangeOk);
+    await expectFrames(durable(1));
+    client.write(transient(2), transient(1));
+    await expectFrames(durable(2), durable(1));
+  });
+
+  it('goes as the client sent it where a transient one exists, and the next is tried on a new channel', async () => {
+    client.write(transient(1), queueDeclare({ channel: 1, name: 'q' }));
+    await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
+    upstream.write(openOk);
+    await expectFrames(durable(OWN));
+    upstream.write(
+      channelClose(406, "PRECONDITION_FAILED - inequivalent arg 'durable' for exchange 'x' in vhost '/'"),
+    );
+    await expectFrames(method(OWN, 20, 41), transient(1), method(OWN, 20, 10, Buffer.of(0)));
+    upstream.write(openOk);
+    const tried = await upstream.frame();
+    expect(tried.readUInt16BE(1)).toBe(OWN);
+    upstream.write(
+      channelClose(406, "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost '/'"),
+    );
+    await expectFrames(method(OWN, 20, 41), queueDeclare({ channel: 1, name: 'q', flags: 1 }));
+    expect(proxy.log().filter(({ msg }) => String(msg).includes('declared without the proxy'))).toHaveLength(
+      2,
+    );
+    expect(client.received.length).toBe(0);
+  });
+
+  it.each([
+    [403, "ACCESS_REFUSED - access to exchange 'x' in vhost '/' refused for user 'u'"],
+    [406, "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'x' in vhost '/'"],
+  ])(
+    'goes rewritten where the refusal of %i is none of its doing, for the client to be told',
+    async (code, text) => {
+      client.write(transient(1));
+      await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
+      upstream.write(openOk);
+      await expectFrames(durable(OWN));
+      upstream.write(channelClose(code, text));
+      await expectFrames(method(OWN, 20, 41), durable(1));
+    },
+  );
+
+  it('of a client that goes meanwhile is still sent, and then the broker is told', async () => {
+    client.write(transient(1));
+    await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
+    client.socket.resetAndDestroy();
+    upstream.write(openOk);
+    await expectFrames(durable(OWN));
+    upstream.write(exchangeOk);
+    await expectFrames(durable(1));
+    expect(readCloseFrame(await upstream.frame()).code).toBe(320);
+    await upstream.until('the end', (peer) => peer.ended || peer.closed);
+  });
+
+  it('does not keep a drain or an error from ending the connection', async () => {
+    client.write(transient(1));
+    await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
+    upstream.socket.destroy();
+    expect(readCloseFrame(await client.frame()).code).toBe(320);
+  });
+});
+
+describe('the channel of the proxy', () => {
+  it('is the one above those of the client, which is offered one less than there are', () => {
+    expect(tune).toEqual(method(0, 10, 30, tuneArguments(131_072, 2046)));
+    expect(tuneOk).toEqual(method(0, 10, 31, tuneArguments(131_072, OWN)));
+  });
+
+  it('is none of the client: a frame on it is refused with 504', async () => {
+    client.write(method(OWN, 20, 10, Buffer.of(0)));
+    const close = readCloseFrame(await client.frame());
+    expect(close.code).toBe(504);
+    expect(close.text).toContain(`channel ${OWN} where channel_max is ${CHANNEL_MAX}`);
+  });
+
+  it('is not opened for a client that declares nothing that is rewritten', async () => {
+    const sent = Buffer.concat([durable(1), queueDeclare({ flags: 4 })]);
+    client.write(sent);
+    expect(await upstream.take(sent.length)).toEqual(sent);
+  });
+
+  it("is not opened for queues that are the connection's own: exclusive ones and those without a name", async () => {
+    const locator = entry('x-queue-master-locator', longstr('random'));
+    for (const name of ['', 'q']) {
+      client.write(queueDeclare({ name, flags: 4, entries: [locator] }));
+      await expectFrames(queueDeclare({ name, flags: 4 }));
+    }
+    client.write(queueDeclare({ name: '' }));
+    expect((await upstream.frame()).readUInt16BE(1)).toBe(1);
+  });
+});
+
+describe('a relay that is held', () => {
+  it('passes on the same as one that is not, however its stream is cut and whenever it goes on', () => {
+    const isDeclare = (id: number): boolean => id === 0x0032_000a || id === 0x0028_000a;
+    fc.assert(
+      fc.property(
+        clientTraceArbitrary,
+        cutsArbitrary,
+        fc.array(fc.boolean(), { minLength: 1 }),
+        (trace, cuts, when) => {
+          let waiting: Uint8Array | undefined;
+          const relay = new Relay(0, {
+            client: true,
+            wants: isDeclare,
+            frame: (octets) => {
+              waiting = octets;
+              return undefined;
+            },
+          });
+          const passed: Buffer[] = [];
+          const goOn = (): void => {
+            while (waiting !== undefined) {
+              const octets = waiting;
+              waiting = undefined;
+              passed.push(Buffer.concat(relay.release(octets)));
+            }
+          };
+          const stream = Buffer.concat(trace.map(({ octets }) => octets));
+          cut(stream, cuts).forEach((chunk, i) => {
+            passed.push(Buffer.concat(relay.push(chunk, chunk.length)));
+            expect(relay.holding).toBe(waiting !== undefined);
+            if (when[i % when.length]) goOn();
+          });
+          goOn();
+          expect(Buffer.concat(passed).equals(stream)).toBe(true);
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+});
+
+describe('an outlet that is on hold', () => {
+  it('does not let the source flow before both the hold and the backlog have ended', () => {
+    const source = new PassThrough();
+    source.resume();
+    const destination = new PassThrough({ highWaterMark: 1 });
+    const outlet = new Outlet(source as unknown as Socket, destination as unknown as Socket, false);
+    outlet.hold();
+    expect(source.isPaused()).toBe(true);
+    outlet.proceed();
+    expect(source.isPaused()).toBe(false);
+    outlet.hold();
+    outlet.write([Buffer.alloc(100)], false);
+    outlet.proceed();
+    expect(source.isPaused()).toBe(true);
+    outlet.release();
+    expect(source.isPaused()).toBe(false);
+  });
+});
