@@ -25,7 +25,10 @@ const INITIAL_FRAME_MAX = 131_072;
 const CHANNEL_MAX = 0xffff;
 
 /** Declares of a connection that are remembered as taken; beyond that, it begins anew. */
-const ACCEPTED_MAX = 1000;
+const ACCEPTED_MAX = 100;
+
+/** Octets of a declare that is remembered: a client's memory in the proxy is bounded. */
+const ACCEPTED_SIZE = 512;
 
 const NOTHING = new Uint8Array(0);
 
@@ -141,6 +144,7 @@ export class Conversation {
   }
 
   #accept(edited: Uint8Array): void {
+    if (edited.length > ACCEPTED_SIZE) return;
     if (this.#accepted.size >= ACCEPTED_MAX) this.#accepted.clear();
     this.#accepted.add(fingerprint(edited));
   }
