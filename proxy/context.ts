@@ -19,6 +19,8 @@ export interface SessionContext {
   readonly backend: Backend;
   readonly stats: Stats;
   readonly log: Logger;
+  /** Whether the text is told for the first time: what many clients meet is one line of the log and not thousands. */
+  isNews(text: string): boolean;
   /** Called when the broker has answered connection.open-ok. */
   opened(): void;
   /** Called once, when both sockets are closed. */

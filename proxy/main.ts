@@ -19,6 +19,9 @@ import { Stats } from './stats.ts';
 /** How often deadlines are looked at, in milliseconds: what a timeout may be late. */
 const SWEEP_INTERVAL = 250;
 
+/** Warnings that are remembered, so that each is logged once; beyond that, it begins anew. */
+const TOLD_MAX = 1000;
+
 /** How long clients have to take their connection.close at the end of a drain, in milliseconds. */
 const LAST_CALL = 3000;
 
@@ -63,6 +66,7 @@ class ProxyServer implements RunningProxy {
   #draining = false;
   #lastId = 0;
   #limitLoggedAt = -Infinity;
+  readonly #told = new Set<string>();
   #emptied: (() => void) | undefined;
 
   constructor(options: ProxyOptions, log: Logger) {
@@ -79,6 +83,7 @@ class ProxyServer implements RunningProxy {
         connectTimeout: options.connectTimeout * 1000,
         idleTimeout: options.idleTimeout * 1000,
       },
+      isNews: (text) => this.#isNews(text),
       opened: () => this.#probe.proven(),
       ended: (session) => this.#sessionEnded(session),
     };
@@ -176,6 +181,13 @@ class ProxyServer implements RunningProxy {
     const session = new Session(++this.#lastId, endpoints, this.#context);
     this.#sessions.add(session);
     session.attach(read(session.receive), tls);
+  }
+
+  #isNews(text: string): boolean {
+    if (this.#told.has(text)) return false;
+    if (this.#told.size >= TOLD_MAX) this.#told.clear();
+    this.#told.add(text);
+    return true;
   }
 
   #sessionEnded(session: Session): void {

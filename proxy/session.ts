@@ -221,7 +221,7 @@ export class Session {
 
   #existing(method: string, refusal: string): void {
     const text = `${method}: it exists as it was declared without the proxy, and is used so: ${refusal}`;
-    this.#context.log.warn(this.#who(), text);
+    this.#context.log[this.#context.isNews(text) ? 'warn' : 'debug'](this.#who(), text);
   }
 
   /** A broker that doesn't know the client's version says which one it speaks, and that is not a frame. */
