@@ -39,6 +39,8 @@ export const METHOD = {
   channelCloseOk: id(20, 41),
   exchangeDeclare: id(40, 10),
   queueDeclare: id(50, 10),
+  queueDeclareOk: id(50, 11),
+  queueDelete: id(50, 40),
   basicQos: id(60, 10),
   basicConsume: id(60, 20),
   basicPublish: id(60, 40),
@@ -47,6 +49,7 @@ export const METHOD = {
 /** Reply codes of AMQP 0-9-1 section 1.2 (constants) that the proxy itself raises. */
 export const REPLY = {
   connectionForced: 320,
+  preconditionFailed: 406,
   frameError: 501,
   syntaxError: 502,
   commandInvalid: 503,
@@ -59,6 +62,7 @@ export const REPLY = {
 /** The names that brokers put before a reply text, by code. */
 export const REPLY_NAME: Readonly<Record<number, string>> = {
   320: 'CONNECTION_FORCED',
+  406: 'PRECONDITION_FAILED',
   501: 'FRAME_ERROR',
   502: 'SYNTAX_ERROR',
   503: 'COMMAND_INVALID',

@@ -1,4 +1,4 @@
-import { FRAME_END, FRAME_HEADER_SIZE, FRAME_METHOD, METHOD, REPLY, REPLY_NAME } from './constants.ts';
+import { FRAME_END, FRAME_METHOD, METHOD, REPLY, REPLY_NAME } from './constants.ts';
 import { WireError } from './error.ts';
 import { withUint16, withUint32 } from './splice.ts';
 import { readUint32, tableEnd } from './table.ts';
@@ -7,11 +7,6 @@ import { readUint32, tableEnd } from './table.ts';
 export const ARGUMENTS = 11;
 
 const utf8 = new TextDecoder('utf-8', { fatal: false });
-
-/** The method of a complete method frame: class * 65536 + method. */
-export function readMethodId(frame: Uint8Array): number {
-  return readUint32(frame, FRAME_HEADER_SIZE);
-}
 
 /** Where the parts of a method lie in its frame: one with a name, flag bits and, last, a table of arguments. */
 export interface MethodSpans {
@@ -97,6 +92,42 @@ export function withChannel(frame: Uint8Array, channel: number): Uint8Array {
   return withUint16(frame, 1, channel);
 }
 
+/** Flag bits of queue.delete (section 1.7.2.9). */
+export const QUEUE_DELETE = { ifUnused: 1, ifEmpty: 2, noWait: 4 } as const;
+
+/**
+ * Where the queue's name and the flags lie in a complete queue.delete frame.
+ * @throws WireError 502 when an argument reaches beyond the frame or octets are left over
+ */
+export function readQueueDelete(frame: Uint8Array): Omit<MethodSpans, 'tableStart'> {
+  const flagsAt = skipShortstr(frame, ARGUMENTS + 2, frame.length - 1);
+  if (flagsAt + 2 !== frame.length) throw new WireError(REPLY.syntaxError, 'queue.delete of a wrong length');
+  return { nameStart: ARGUMENTS + 3, nameEnd: flagsAt, flagsAt };
+}
+
+/** Messages ready and consumers, as a complete queue.declare-ok frame tells them. @throws WireError 502 when cut off */
+export function readQueueDeclareOk(frame: Uint8Array): { messages: number; consumers: number } {
+  const at = skipShortstr(frame, ARGUMENTS, frame.length - 1);
+  if (at + 8 !== frame.length - 1)
+    throw new WireError(REPLY.syntaxError, 'queue.declare-ok of a wrong length');
+  return { messages: readUint32(frame, at), consumers: readUint32(frame, at + 4) };
+}
+
+/** The virtual host of a complete connection.open frame. @throws WireError 502 when it is cut off */
+export function readVirtualHost(frame: Uint8Array): string {
+  const end = skipShortstr(frame, ARGUMENTS, frame.length - 1);
+  return utf8.decode(frame.subarray(ARGUMENTS + 1, end));
+}
+
+/** A passive queue.declare of the queue with this name, in octets as on the wire. */
+export function encodePassiveDeclare(channel: number, name: Uint8Array): Uint8Array {
+  const args = new Uint8Array(2 + 1 + name.length + 1 + 4);
+  args[2] = name.length;
+  args.set(name, 3);
+  args[3 + name.length] = QUEUE_DECLARE.passive;
+  return encodeMethod(channel, METHOD.queueDeclare, args);
+}
+
 /** frame_max in octets of a complete connection.tune or connection.tune-ok frame; 0 is no limit. */
 export function readFrameMax(frame: Uint8Array): number {
   if (frame.length - 1 < ARGUMENTS + 8) throw new WireError(REPLY.syntaxError, 'connection.tune cut off');
@@ -132,11 +163,11 @@ export function encodeMethod(channel: number, method: number, args: Uint8Array):
 }
 
 /**
- * A connection.close frame (section 1.4.2.9). Its text begins with the code's name, as a broker's does, and is cut to
+ * A connection.close frame (section 1.4.2.9), or a channel.close for another channel than 0. Its text begins with the code's name, as a broker's does, and is cut to
  * the 255 octets of a short string.
  * @param method class * 65536 + method of the method at fault, 0 for none
  */
-export function encodeClose(replyCode: number, text: string, method = 0): Uint8Array {
+export function encodeClose(replyCode: number, text: string, method = 0, channel = 0): Uint8Array {
   const name = REPLY_NAME[replyCode];
   const octets = cutUtf8(new TextEncoder().encode(name === undefined ? text : `${name} - ${text}`), 255);
   const args = new Uint8Array(2 + 1 + octets.length + 4);
@@ -145,7 +176,7 @@ export function encodeClose(replyCode: number, text: string, method = 0): Uint8A
   view.setUint8(2, octets.length);
   args.set(octets, 3);
   view.setUint32(args.length - 4, method);
-  return encodeMethod(0, METHOD.connectionClose, args);
+  return encodeMethod(channel, channel === 0 ? METHOD.connectionClose : METHOD.channelClose, args);
 }
 
 function cutUtf8(octets: Uint8Array, max: number): Uint8Array {

@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import net, { type Socket } from 'node:net';
-import { HEADER, method, tuneArguments } from '../test/support/peers.ts';
+import { HEADER, method, OPEN_ARGUMENTS, tuneArguments } from '../test/support/peers.ts';
 
 /** A forwarder in a process of its own, so that its CPU time and memory can be told from the load's. */
 export interface Forwarder {
@@ -50,7 +50,7 @@ export async function open(
     [client, broker, method(0, 10, 11)],
     [broker, client, method(0, 10, 30, tuneArguments(131_072))],
     [client, broker, method(0, 10, 31, tuneArguments(131_072))],
-    [client, broker, method(0, 10, 40)],
+    [client, broker, method(0, 10, 40, OPEN_ARGUMENTS)],
     [broker, client, method(0, 10, 41)],
   ] as const;
   for (const [sender, receiver, octets] of steps) {

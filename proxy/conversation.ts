@@ -1,21 +1,16 @@
 import { FRAME_HEADER_SIZE, FRAME_MIN_SIZE, FRAME_OVERHEAD, METHOD } from '../amqp/constants.ts';
 import {
-  QUEUE_DECLARE,
   readChannelMax,
   readClose,
-  readExchangeDeclare,
   readFrameMax,
-  readMethodId,
-  readQueueDeclare,
-  withChannel,
+  readVirtualHost,
   withChannelMax,
   withFrameMax,
 } from '../amqp/method.ts';
-import { withBits } from '../amqp/splice.ts';
 import { Lookup } from './lookup.ts';
 import { Relay } from './relay.ts';
 import { ruleFor } from './rules/index.ts';
-import type { Report, Trial } from './rules/rule.ts';
+import type { Report, Trial, Tried } from './rules/rule.ts';
 import type { Stats } from './stats.ts';
 
 /** Octets of a frame before connection.tune has set frame_max: what brokers propose, and more than any handshake needs. */
@@ -46,12 +41,11 @@ export interface ConversationEvents {
   brokerCloses(replyCode: number, replyText: string): void;
 }
 
-/** A declare as the client sent it and as it was rewritten, before the broker has been asked what it thinks of it. */
+/** A client's method that the broker has still to be asked about. */
 interface Question {
   readonly name: string;
   readonly trial: Trial;
-  readonly frame: Uint8Array;
-  readonly edited: Uint8Array;
+  readonly tried: Tried;
 }
 
 /** What client and broker say to each other: both directions' frames, the rewrites, and how far the connection is. */
@@ -72,7 +66,10 @@ export class Conversation {
   #tunedFrameMax = 0;
   #tunedChannelMax = 0;
   #lookup: Lookup | undefined;
-  /** A declare that holds the client's stream and has not been asked about yet. */
+  #virtualHost = '';
+  /** What the client gets for the broker's next channel.close, by channel. */
+  readonly #refusals = new Map<number, Uint8Array>();
+  /** A method that holds the client's stream and has not been asked about yet. */
   #question: Question | undefined;
   readonly #accepted = new Set<string>();
 
@@ -84,6 +81,7 @@ export class Conversation {
       wants: (method) =>
         ruleFor(method) !== undefined ||
         method === METHOD.connectionTuneOk ||
+        method === METHOD.connectionOpen ||
         method === METHOD.connectionClose ||
         method === METHOD.connectionCloseOk,
       frame: (frame, method) => this.#clientSays(frame, method),
@@ -92,6 +90,7 @@ export class Conversation {
       client: false,
       wants: (method, channel) =>
         (channel !== 0 && channel === this.#lookup?.channel) ||
+        (method === METHOD.channelClose && this.#refusals.has(channel)) ||
         method === METHOD.connectionTune ||
         method === METHOD.connectionOpenOk ||
         method === METHOD.connectionClose ||
@@ -104,16 +103,18 @@ export class Conversation {
     const rule = ruleFor(method);
     if (rule === undefined) {
       if (method === METHOD.connectionTuneOk) return this.#tuned(frame);
-      this.closeSeen = true;
+      if (method === METHOD.connectionOpen) this.#virtualHost = readVirtualHost(frame);
+      else this.closeSeen = true;
       return frame;
     }
+    const { trial } = rule;
+    const canAsk = trial !== undefined && this.#lookup !== undefined && trial.isAsked(frame);
+    if (trial?.mandatory === true && !canAsk) return frame;
     const edited = rule.rewrite(frame, this.#report);
     if (edited === frame) return frame;
     this.#stats.rewrites[rule.name]++;
-    const { trial } = rule;
-    if (trial === undefined || this.#lookup === undefined) return edited;
-    if (!trial.isShared(frame) || this.#isAccepted(edited)) return edited;
-    this.#question = { name: rule.name, trial, frame, edited };
+    if (!canAsk || (!trial.mandatory && this.#isAccepted(edited))) return edited;
+    this.#question = { name: rule.name, trial, tried: { frame, edited, virtualHost: this.#virtualHost } };
     return undefined;
   }
 
@@ -126,15 +127,16 @@ export class Conversation {
     const lookup = this.#lookup;
     if (question === undefined || lookup === undefined) return;
     this.#question = undefined;
-    lookup.ask(asLookup(question.edited, lookup.channel), (refusal) => {
-      const { name, trial, frame, edited } = question;
-      if (refusal === undefined) this.#accept(edited);
-      const settled = refusal && trial.settle(frame, refusal.replyText);
-      if (refusal !== undefined && settled !== undefined) {
+    const { name, trial, tried } = question;
+    lookup.ask(trial.question(tried, lookup.channel), (answer) => {
+      if (answer.refusal === undefined && !trial.mandatory) this.#accept(tried.edited);
+      const { send, existing, refusal } = trial.settle(tried, answer);
+      if (existing !== undefined) {
         this.#report('existing');
-        this.#events.existing(name, refusal.replyText);
+        this.#events.existing(name, existing);
       }
-      this.#events.toBroker(this.fromClient.release(settled ?? edited));
+      if (refusal !== undefined) this.#refusals.set(channelOf(send), refusal);
+      this.#events.toBroker(this.fromClient.release(send));
     });
   }
 
@@ -150,9 +152,14 @@ export class Conversation {
   }
 
   #brokerSays(frame: Uint8Array, method: number, channel: number): Uint8Array {
-    if (channel !== 0) {
-      this.#lookup?.take(frame, method);
+    if (channel === this.#lookup?.channel) {
+      this.#lookup.take(frame, method);
       return NOTHING;
+    }
+    if (channel !== 0) {
+      const refusal = this.#refusals.get(channel);
+      this.#refusals.delete(channel);
+      return refusal ?? frame;
     }
     switch (method) {
       case METHOD.connectionTune:
@@ -212,11 +219,8 @@ export class Conversation {
   }
 }
 
-/** The declare as a question of the proxy's own: on its channel, and wanting an answer. */
-function asLookup(frame: Uint8Array, channel: number): Uint8Array {
-  const { flagsAt } =
-    readMethodId(frame) === METHOD.queueDeclare ? readQueueDeclare(frame) : readExchangeDeclare(frame);
-  return withBits(withChannel(frame, channel), flagsAt, QUEUE_DECLARE.noWait, false);
+function channelOf(frame: Uint8Array): number {
+  return (frame[1]! << 8) | frame[2]!;
 }
 
 /** Equal for declares that are equal on whatever channel. */

@@ -1,22 +1,22 @@
 import { METHOD } from '../amqp/constants.ts';
-import { encodeMethod, readClose } from '../amqp/method.ts';
+import { encodeMethod, readClose, readQueueDeclareOk } from '../amqp/method.ts';
+import type { Answer } from './rules/rule.ts';
 
-/** What a broker says to a declare: undefined when it takes it, else its channel exception. */
-export type Refusal = { readonly replyCode: number; readonly replyText: string } | undefined;
+const TAKEN: Answer = { messages: 0, consumers: 0 };
 
 const NO_ARGUMENTS = new Uint8Array(0);
 const EMPTY_SHORTSTR = Uint8Array.of(0);
 
 /**
- * A channel of the proxy's own on the client's connection, to try a declare before the client's own is sent: a refused
- * one costs the channel that it came on. Opened when first needed, and again after each refusal.
+ * A channel of the proxy's own on the client's connection, to ask before the client's own method is sent: a refused
+ * declare costs the channel that it came on. Opened when first needed, and again after each refusal.
  */
 export class Lookup {
   /** One more than the client may use. */
   readonly channel: number;
   readonly #send: (frame: Uint8Array) => void;
   #open = false;
-  #question: { readonly frame: Uint8Array; readonly answer: (refusal: Refusal) => void } | undefined;
+  #question: { readonly frame: Uint8Array; readonly answer: (answer: Answer) => void } | undefined;
 
   /** @param send passes a frame on to the broker, behind all that was passed on before */
   constructor(channel: number, send: (frame: Uint8Array) => void) {
@@ -24,8 +24,8 @@ export class Lookup {
     this.#send = send;
   }
 
-  /** Sends a declare, which must be on `channel` and want an answer. One question at a time. */
-  ask(frame: Uint8Array, answer: (refusal: Refusal) => void): void {
+  /** Sends a question, which must be on `channel` and want an answer. One question at a time. */
+  ask(frame: Uint8Array, answer: (answer: Answer) => void): void {
     this.#question = { frame, answer };
     if (this.#open) this.#send(frame);
     else this.#send(encodeMethod(this.channel, METHOD.channelOpen, EMPTY_SHORTSTR));
@@ -38,14 +38,15 @@ export class Lookup {
       if (this.#question !== undefined) this.#send(this.#question.frame);
       return;
     }
-    let refusal: Refusal;
-    if (method === METHOD.channelClose) {
-      refusal = readClose(frame);
+    let answer = TAKEN;
+    if (method === METHOD.queueDeclareOk) answer = readQueueDeclareOk(frame);
+    else if (method === METHOD.channelClose) {
+      answer = { ...TAKEN, refusal: readClose(frame) };
       this.#open = false;
       this.#send(encodeMethod(this.channel, METHOD.channelCloseOk, NO_ARGUMENTS));
     }
     const question = this.#question;
     this.#question = undefined;
-    question?.answer(refusal);
+    question?.answer(answer);
   }
 }

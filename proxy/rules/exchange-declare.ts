@@ -1,4 +1,4 @@
-import { EXCHANGE_DECLARE, readExchangeDeclare } from '../../amqp/method.ts';
+import { EXCHANGE_DECLARE, readExchangeDeclare, withChannel } from '../../amqp/method.ts';
 import { withBits } from '../../amqp/splice.ts';
 import { isReservedName } from './names.ts';
 import type { Trial } from './rule.ts';
@@ -23,7 +23,14 @@ export function rewriteExchangeDeclare(frame: Uint8Array): Uint8Array {
  * is compared as ever.
  */
 export const exchangeTrial: Trial = {
-  isShared: () => true,
-  settle: (frame, refusal) =>
-    refusal.includes("inequivalent arg 'durable' for exchange") ? frame : undefined,
+  mandatory: false,
+  isAsked: () => true,
+  question: ({ edited }, channel) => {
+    const { flagsAt } = readExchangeDeclare(edited);
+    return withBits(withChannel(edited, channel), flagsAt, EXCHANGE_DECLARE.noWait, false);
+  },
+  settle: ({ frame, edited }, { refusal }) => {
+    const isTransient = refusal?.replyText.includes("inequivalent arg 'durable' for exchange");
+    return isTransient ? { send: frame, existing: refusal!.replyText } : { send: edited };
+  },
 };

@@ -3,6 +3,7 @@ import { rewriteBasicConsume } from './basic-consume.ts';
 import { rewriteBasicQos } from './basic-qos.ts';
 import { exchangeTrial, rewriteExchangeDeclare } from './exchange-declare.ts';
 import { queueTrial, rewriteQueueDeclare } from './queue-declare.ts';
+import { deleteTrial, rewriteQueueDelete } from './queue-delete.ts';
 import type { Rule } from './rule.ts';
 
 const queueDeclare: Rule = {
@@ -15,6 +16,7 @@ const exchangeDeclare: Rule = {
   rewrite: rewriteExchangeDeclare,
   trial: exchangeTrial,
 };
+const queueDelete: Rule = { name: 'queue.delete', rewrite: rewriteQueueDelete, trial: deleteTrial };
 const basicQos: Rule = { name: 'basic.qos', rewrite: rewriteBasicQos };
 const basicConsume: Rule = { name: 'basic.consume', rewrite: rewriteBasicConsume };
 
@@ -25,6 +27,8 @@ export function ruleFor(method: number): Rule | undefined {
       return queueDeclare;
     case METHOD.exchangeDeclare:
       return exchangeDeclare;
+    case METHOD.queueDelete:
+      return queueDelete;
     case METHOD.basicQos:
       return basicQos;
     case METHOD.basicConsume:

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { QUEUE_DECLARE, readQueueDeclare } from '../../amqp/method.ts';
+import { QUEUE_DECLARE, readQueueDeclare, withChannel } from '../../amqp/method.ts';
 import {
   int32Value,
   longstrValue,
@@ -69,16 +69,22 @@ export function rewriteQueueDeclare(frame: Uint8Array, report: Report): Uint8Arr
  * compares nothing, so that it is used as it is. Only where the broker names something that the rewrite decides.
  */
 export const queueTrial: Trial = {
-  isShared: (frame) => {
+  mandatory: false,
+  isAsked: (frame) => {
     const { nameStart, nameEnd, flagsAt } = readQueueDeclare(frame);
     return nameStart !== nameEnd && (frame[flagsAt]! & QUEUE_DECLARE.exclusive) === 0;
   },
-  settle: (frame, refusal) => {
+  question: ({ edited }, channel) => {
+    const { flagsAt } = readQueueDeclare(edited);
+    return withBits(withChannel(edited, channel), flagsAt, QUEUE_DECLARE.noWait, false);
+  },
+  settle: ({ frame, edited }, { refusal }) => {
     const { flagsAt, tableStart } = readQueueDeclare(frame);
-    const property = /inequivalent arg '([^']+)' for queue/.exec(refusal)?.[1] ?? '';
+    const property = /inequivalent arg '([^']+)' for queue/.exec(refusal?.replyText ?? '')?.[1] ?? '';
     const decided = ['durable', 'auto_delete', 'x-queue-type'].includes(property);
     const added = property === 'x-expires' && find(frame, tableStart, 'x-expires') === undefined;
-    return decided || added ? withBits(frame, flagsAt, QUEUE_DECLARE.passive, true) : undefined;
+    if (refusal === undefined || (!decided && !added)) return { send: edited };
+    return { send: withBits(frame, flagsAt, QUEUE_DECLARE.passive, true), existing: refusal.replyText };
   },
 };
 

@@ -23,6 +23,7 @@ export const REWRITTEN_METHODS = [
   'exchange.declare',
   'basic.qos',
   'basic.consume',
+  'queue.delete',
 ] as const;
 
 /** A method that is rewritten on its way to the broker. */
@@ -33,18 +34,40 @@ export interface Rule {
    * @throws WireError 502 when the method is malformed
    */
   rewrite(frame: Uint8Array, report: Report): Uint8Array;
-  /** Of declares, whose rewritten form is tried before the client's own is sent. */
+  /** Of methods that depend on what the broker has: it is asked before the client's own is sent. */
   readonly trial?: Trial;
 }
 
-/** What may exist already, declared without the proxy, when a rewritten declare is sent. */
+/** What a broker says to a question: a channel exception, or it takes it. The counts are those of a queue. */
+export interface Answer {
+  readonly refusal?: { readonly replyCode: number; readonly replyText: string };
+  readonly messages: number;
+  readonly consumers: number;
+}
+
+/** A client's frame while the broker is asked about it. */
+export interface Tried {
+  readonly frame: Uint8Array;
+  readonly edited: Uint8Array;
+  readonly virtualHost: string;
+}
+
+/** How the client's method goes on. */
+export interface Settlement {
+  readonly send: Uint8Array;
+  /** The broker's text where something is used as it exists, declared without the proxy. */
+  readonly existing?: string;
+  /** The channel.close that the client gets in the place of the broker's, which `send` provokes. */
+  readonly refusal?: Uint8Array;
+}
+
+/** A question to the broker, on a channel of the proxy's own, and what its answer means. */
 export interface Trial {
-  /** Whether others can have declared it: not what is the connection's own. @param frame the client's own frame */
-  isShared(frame: Uint8Array): boolean;
-  /**
-   * What to send when the broker refuses the rewritten declare: undefined where that is none of the rewrite's doing.
-   * @param frame the client's own frame
-   * @param refusal the broker's reply text
-   */
-  settle(frame: Uint8Array, refusal: string): Uint8Array | undefined;
+  /** Without an answer the client's own frame is sent; else the rewritten one would do, and once taken it is not asked again. */
+  readonly mandatory: boolean;
+  /** Whether there is something to ask: not about what is the connection's own, or has no name. */
+  isAsked(frame: Uint8Array): boolean;
+  /** The question, as a frame on the proxy's channel. */
+  question(tried: Tried, channel: number): Uint8Array;
+  settle(tried: Tried, answer: Answer): Settlement;
 }

@@ -292,6 +292,39 @@ await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
     });
   });
 
+  describe('queue.delete', () => {
+    it('6.2 if-unused and if-empty: deletes a queue for which they hold', async () => {
+      const model = await client();
+      const channel = await model.createChannel();
+      await channel.assertQueue('to delete', { durable: false });
+      expect(await channel.deleteQueue('to delete', { ifUnused: true, ifEmpty: true })).toEqual({
+        messageCount: 0,
+      });
+      expect(await channel.deleteQueue('to delete', { ifUnused: true })).toEqual({ messageCount: 0 });
+      await model.close();
+    });
+
+    it('6.2 closes the channel as classic queues do where they do not hold, and the connection lives on', async () => {
+      const model = await client();
+      const channel = await model.createConfirmChannel();
+      await channel.assertQueue('in use', { durable: false });
+      channel.sendToQueue('in use', Buffer.from('x'));
+      await channel.waitForConfirms();
+      const attempts: [Options.DeleteQueue, string][] = [
+        [{ ifEmpty: true }, "PRECONDITION_FAILED - queue 'in use' in vhost '/' not empty"],
+        [{ ifUnused: true }, "PRECONDITION_FAILED - queue 'in use' in vhost '/' in use"],
+      ];
+      for (const [condition, text] of attempts) {
+        const other = await model.createChannel();
+        other.on('error', () => {});
+        await expect(other.deleteQueue('in use', condition)).rejects.toThrow(text);
+        if (condition.ifEmpty === true) await channel.consume('in use', () => {});
+      }
+      await channel.checkQueue('in use');
+      await model.close();
+    });
+  });
+
   it('5.3 a prefetch for the whole channel does not end the connection, and each consumer has it', async () => {
     const model = await client();
     const channel = await model.createConfirmChannel();

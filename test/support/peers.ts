@@ -12,6 +12,9 @@ export { frame, method } from './amqp-frames.ts';
 /** Octet by octet AMQP 0-9-1, for peers that misbehave on purpose. */
 export const HEADER = Buffer.from('AMQP\0\0\x09\x01', 'latin1');
 
+/** Arguments of connection.open: the virtual host `/` and two reserved fields. */
+export const OPEN_ARGUMENTS = Buffer.from('\x01/\0\0', 'latin1');
+
 /** Arguments of connection.tune and connection.tune-ok. */
 export function tuneArguments(frameMax: number, channelMax = 2047): Buffer {
   const args = Buffer.alloc(8);
@@ -174,7 +177,7 @@ export async function openThrough(
     [client, upstream, method(0, 10, 11, Buffer.from('start-ok'))],
     [upstream, client, method(0, 10, 30, tuneArguments(frameMax))],
     [client, upstream, method(0, 10, 31, tuneArguments(frameMax))],
-    [client, upstream, method(0, 10, 40, Buffer.from('open'))],
+    [client, upstream, method(0, 10, 40, OPEN_ARGUMENTS)],
     [upstream, client, method(0, 10, 41, Buffer.of(0))],
   ] as const) {
     sender.write(octets);

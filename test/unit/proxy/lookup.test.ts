@@ -11,6 +11,7 @@ import {
   frame,
   HEADER,
   method,
+  OPEN_ARGUMENTS,
   type Peer,
   readCloseFrame,
   ScriptedBroker,
@@ -44,6 +45,8 @@ beforeEach(async () => {
   tune = await client.frame();
   client.write(method(0, 10, 31, tuneArguments(131_072, CHANNEL_MAX)));
   tuneOk = await upstream.frame();
+  client.write(method(0, 10, 40, OPEN_ARGUMENTS));
+  await upstream.frame();
   upstream.write(method(0, 10, 41, Buffer.of(0)));
   await client.frame();
 });
@@ -150,6 +153,83 @@ describe('a declare that is rewritten', () => {
     await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
     upstream.socket.destroy();
     expect(readCloseFrame(await client.frame()).code).toBe(320);
+  });
+});
+
+describe('queue.delete with conditions', () => {
+  const IF_UNUSED = 1;
+  const IF_EMPTY = 2;
+  const queueDelete = (flags: number, name = 'q', channel = 1): Buffer =>
+    method(
+      channel,
+      50,
+      40,
+      Buffer.concat([Buffer.of(0, 0, name.length), Buffer.from(name), Buffer.of(flags)]),
+    );
+  const passive = queueDeclare({ channel: OWN, name: 'q', flags: 1 });
+
+  function declareOk(messages: number, consumers: number): Buffer {
+    const counts = Buffer.alloc(8);
+    counts.writeUInt32BE(messages, 0);
+    counts.writeUInt32BE(consumers, 4);
+    return method(OWN, 50, 11, Buffer.concat([Buffer.from('\x01q', 'latin1'), counts]));
+  }
+
+  async function asked(flags: number): Promise<void> {
+    client.write(queueDelete(flags));
+    await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
+    upstream.write(openOk);
+    await expectFrames(passive);
+  }
+
+  it.each([
+    ['if-unused, without consumers', IF_UNUSED, 5, 0],
+    ['if-empty, without messages', IF_EMPTY, 0, 5],
+    ['both', IF_UNUSED | IF_EMPTY, 0, 0],
+  ])('6.2 %s: is sent without them', async (_name, flags, messages, consumers) => {
+    await asked(flags);
+    upstream.write(declareOk(messages, consumers));
+    await expectFrames(queueDelete(0));
+  });
+
+  it('6.2 of a queue that is missing: is sent without them', async () => {
+    await asked(IF_UNUSED);
+    upstream.write(channelClose(404, "NOT_FOUND - no queue 'q' in vhost '/'"));
+    await expectFrames(method(OWN, 20, 41), queueDelete(0));
+  });
+
+  it.each([
+    ['if-unused, with a consumer', IF_UNUSED, 0, 1, "PRECONDITION_FAILED - queue 'q' in vhost '/' in use"],
+    ['if-empty, with a message', IF_EMPTY, 1, 0, "PRECONDITION_FAILED - queue 'q' in vhost '/' not empty"],
+    ['both, with both', IF_UNUSED | IF_EMPTY, 1, 1, "PRECONDITION_FAILED - queue 'q' in vhost '/' in use"],
+  ])(
+    '6.2 %s: the broker closes the channel, and the client is told why',
+    async (_name, flags, messages, consumers, text) => {
+      await asked(flags);
+      upstream.write(declareOk(messages, consumers));
+      const provoking = await upstream.frame();
+      expect([provoking.readUInt16BE(1), provoking.readUInt16BE(7), provoking.readUInt16BE(9)]).toEqual([
+        1, 40, 10,
+      ]);
+      const brokers = channelClose(
+        406,
+        "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'amq.direct'",
+      );
+      brokers.writeUInt16BE(1, 1);
+      upstream.write(brokers);
+      const told = await client.frame();
+      expect([told.readUInt16BE(1), told.readUInt16BE(7), told.readUInt16BE(9)]).toEqual([1, 20, 40]);
+      expect(readCloseFrame(told)).toEqual({ code: 406, text, method: '50.40' });
+      // The next close of that channel is the broker's own again.
+      upstream.write(brokers);
+      expect(await client.frame()).toEqual(brokers);
+    },
+  );
+
+  it('without conditions, or without a name, is left alone', async () => {
+    const sent = [queueDelete(0), queueDelete(4), queueDelete(IF_UNUSED, '')];
+    client.write(...sent);
+    await expectFrames(...sent);
   });
 });
 

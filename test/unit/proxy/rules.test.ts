@@ -477,6 +477,7 @@ describe('the rules', () => {
     expect(concerned).toEqual([
       [40, 'exchange.declare'],
       [50, 'queue.declare'],
+      [50, 'queue.delete'],
       [60, 'basic.qos'],
       [60, 'basic.consume'],
     ]);
