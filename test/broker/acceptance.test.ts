@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import { connect } from 'amqplib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { runPika, startBroker } from '../support/broker.ts';
+import { runClient, startBroker } from '../support/broker.ts';
 import type { Broker } from '../support/broker.ts';
 import { describeBrokers } from '../support/describe-brokers.ts';
 import { HOME } from '../support/processes.ts';
@@ -65,7 +65,7 @@ await describeBrokers(
 
     it("pika's queue is quorum and durable, its exchange durable, and no message is lost", async () => {
       const program = join(HOME, 'test/broker/pika_acceptance.py');
-      const printed = await runPika(program, [String(proxy.port), 'pika', String(MESSAGES)]);
+      const printed = await runClient('pika', program, [String(proxy.port), 'pika', String(MESSAGES)]);
       expect(printed.trim()).toBe(`received ${MESSAGES}`);
       await expectConverted('pika');
     });

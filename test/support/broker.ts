@@ -165,14 +165,33 @@ export async function startBroker(version: BrokerVersion, settings: BrokerSettin
   }
 }
 
-/** Fetches what is missing of the named servers (or `pika`); rejects with the reason when that cannot be done here. */
+/** A client that is not JavaScript, from Debian's packages: the C tools, kombu with Celery, oslo.messaging, pika. */
+export type ClientName = 'amqp-tools' | 'kombu' | 'oslo' | 'pika';
+
+/** Fetches what is missing of the named servers and clients; rejects with the reason when that cannot be done here. */
 export async function fetchBrokers(names: string[], onProgress?: (line: string) => void): Promise<void> {
   await runScript(['install', ...names], FETCH_TIMEOUT_MS * names.length, onProgress);
 }
 
-/** Runs a Python program with pika and returns what it prints. */
-export async function runPika(program: string, args: string[]): Promise<string> {
-  return runScript(['pika', program, ...args], 120_000);
+/**
+ * Runs a Python program (a path that ends in .py; it sees the files beside it) or a command of that client without
+ * input, and returns what it prints; rejects with the end of its stderr when it fails.
+ */
+export async function runClient(name: ClientName, program: string, args: string[]): Promise<string> {
+  return runScript(['client', name, program, ...args], 120_000);
+}
+
+/** Starts such a program and leaves it running; its stdin stays open until `end()` or the end of this process. */
+export function startClient(
+  name: ClientName,
+  program: string,
+  args: string[],
+  onLine: (line: string) => void,
+): Child {
+  return new Child(`${name}: ${program}`, SCRIPT, ['client', name, program, ...args], {
+    ownSession: true,
+    onLine,
+  });
 }
 
 async function writeSettings(

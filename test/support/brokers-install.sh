@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Part of brokers.sh: fetches Debian packages into the cache and unpacks them there. Uses CACHE, PACKAGE, SUITES, WANT,
-# ROOT and STAMP of `known`, and `say`, `die`, `enter`.
+# PROOF, ROOT and STAMP of `known`, and `say`, `die`, `enter`.
 
 mirror() { # of this machine's own Debian release; --print-uris works before the first `apt-get update` too
   if [ -n "${QUORUMBRIDGE_DEBIAN_MIRROR:-}" ]; then printf '%s\n' "$QUORUMBRIDGE_DEBIAN_MIRROR"; return; fi
@@ -61,8 +61,7 @@ fetch() { # NAME, locked
     >>"$log" 2>&1 || { tail -n 12 "$log" >&2; die "the download failed (log: $log)"; }
   say "$name: unpacking"
   unpack "$world/archives" "$ROOT.new" >>"$log" 2>&1 || { tail -n 12 "$log" >&2; die "unpacking failed (log: $log)"; }
-  if [ "$PACKAGE" = rabbitmq-server ]; then enter "$ROOT.new" "" /usr/bin/erl -noinput -eval 'halt().'
-  else enter "$ROOT.new" "" /usr/bin/python3 -c 'import pika'; fi >>"$log" 2>&1 ||
+  enter "$ROOT.new" "" "${PROOF[@]}" >>"$log" 2>&1 ||
     { tail -n 12 "$log" >&2; die "what was unpacked does not start (log: $log)"; }
   rm -rf "$ROOT"
   mv "$ROOT.new" "$ROOT"

@@ -12,13 +12,15 @@ CACHE=${QUORUMBRIDGE_CACHE:-$HOME/.cache/quorumbridge}
 RUN=$CACHE/run
 START_TIMEOUT=${QUORUMBRIDGE_START_TIMEOUT:-120}
 VERSIONS="3.10 4.0 4.3"
+CLIENTS="amqp-tools kombu oslo pika"
 
 usage() {
   cat <<'HELP'
-brokers.sh - real RabbitMQ servers, side by side, on loopback
+brokers.sh - real RabbitMQ servers, side by side, on loopback, and clients for them
 
 usage:
-  brokers.sh install NAME...     fetch into the cache; NAME: 3.10 4.0 4.3 pika (the Python client)
+  brokers.sh install NAME...     fetch into the cache; NAME: a VERSION (3.10 4.0 4.3) or a CLIENT (amqp-tools: the C
+                                 tools, kombu: with Celery, oslo: oslo.messaging, pika)
   brokers.sh check NAME          exit 0: in the cache (or an image); 1: can be fetched; 3: not possible here (says why)
   brokers.sh start VERSION [--conf FILE] [--advanced FILE]
                                  start a node; prints its line and returns when AMQP and management answer
@@ -28,7 +30,8 @@ usage:
   brokers.sh stop PORT...|--all  stop nodes and delete their data
   brokers.sh ctl PORT ARGS...    rabbitmqctl
   brokers.sh log PORT            the end of the node's log
-  brokers.sh pika SCRIPT ARG...  run a Python program that may import pika
+  brokers.sh client CLIENT PROGRAM ARG...
+                                 run a Python program (PROGRAM.py, which sees its folder) or a command of that client
   brokers.sh status              what is in the cache and what runs
 
 Files: rabbitmq.conf lines (a key there replaces the script's own) and an advanced.config. In the former
@@ -84,13 +87,23 @@ choose_driver() { # sets DRIVER
   exit 3
 }
 
-known() { # NAME: its packages, Debian suites and the versions that will do
+known() { # NAME: its package, Debian suites, the versions that will do, and a command that shows that it starts
   case "$1" in
     3.10) PACKAGE=rabbitmq-server SUITES=bookworm WANT='^(1:)?3\.10\.' ;;
     4.0) PACKAGE=rabbitmq-server SUITES=trixie WANT='^(1:)?4\.0\.' ;;
     4.3) PACKAGE=rabbitmq-server SUITES='forky sid' WANT='^(1:)?4\.3\.' ;;
+    amqp-tools) PACKAGE=amqp-tools SUITES='bookworm trixie' WANT='^0\.' ;;
+    kombu) PACKAGE=python3-celery SUITES='bookworm trixie' WANT='^5\.' ;;
+    oslo) PACKAGE=python3-oslo.messaging SUITES=bookworm WANT='^14\.0\.' ;;
     pika) PACKAGE=python3-pika SUITES='bookworm trixie' WANT='^1\.' ;;
-    *) bad "unknown name '$1', want 3.10, 4.0, 4.3 or pika" ;;
+    *) bad "unknown name '$1', want one of: $VERSIONS $CLIENTS" ;;
+  esac
+  case "$1" in
+    amqp-tools) PROOF=(amqp-publish --help) ;;
+    kombu) PROOF=(python3 -c 'import celery.bin.celery') ;;
+    oslo) PROOF=(python3 -c 'import oslo_messaging._drivers.impl_rabbit') ;;
+    pika) PROOF=(python3 -c 'import pika') ;;
+    *) PROOF=(erl -noinput -eval 'halt().') ;;
   esac
   ROOT=$CACHE/$1/root
   STAMP=$CACHE/$1/installed
@@ -100,12 +113,12 @@ known() { # NAME: its packages, Debian suites and the versions that will do
 . "$(dirname "${BASH_SOURCE[0]}")/brokers-install.sh"
 
 # enter ROOT FOLDER COMMAND...: run COMMAND in the tree, with FOLDER as /srv and (when set) $FILES as /files, read-only.
-# The mounts are private: they vanish with the process.
+# The mounts are private: they vanish with the process. With BECOME=exec the pid stays the one of this shell.
 enter() {
-  local root=$1 folder=$2 how=""
+  local root=$1 folder=$2
   shift 2
-  [ -z "${DETACH:-}" ] || how="exec setsid" # the pid stays the one of this shell
-  ROOT=$root FOLDER=$folder FILES=${FILES:-} $how unshare --mount --uts -- /bin/bash -c '
+  # shellcheck disable=SC2086 -- no word, or several
+  ROOT=$root FOLDER=$folder FILES=${FILES:-} ${BECOME:-} unshare --mount --uts -- /bin/bash -c '
     set -e
     echo localhost >/proc/sys/kernel/hostname 2>/dev/null || true
     mount --rbind /dev "$ROOT/dev"
@@ -235,7 +248,7 @@ boot() { # start the configured node, wait for it, print its line
     (
       exec 8>&- 9>&-
       ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
-      DETACH=1 enter "$ROOT" "$DIR" "/$bin/rabbitmq-server" </dev/null >"$DIR/console.log" 2>&1 &
+      BECOME="exec setsid" enter "$ROOT" "$DIR" "/$bin/rabbitmq-server" </dev/null >"$DIR/console.log" 2>&1 &
       echo $! >"$DIR/pid"
     )
   fi
@@ -349,33 +362,47 @@ cmd_ctl() { # PORT ARGS...
   enter "$ROOT" "$DIR" "/$bin/rabbitmqctl" "$@"
 }
 
-cmd_pika() { # SCRIPT ARGS...: the script's folder is /files
-  [ -r "${1:-}" ] || bad "pika: cannot read '${1:-}'"
-  local script
-  script=$(readlink -f "$1")
-  shift
-  DRIVER=""
+is_client() { case " $CLIENTS " in *" $1 "*) true ;; *) false ;; esac; }
+no_client() { # NAME: exit, where a Docker engine gives the brokers
+  say "brokers.sh: $1 comes from Debian packages: it needs root or user namespaces on Debian"
+  exit 3
+}
+
+cmd_client() { # NAME PROGRAM ARGS...: a Python program's folder is /files, read-only
+  local name=${1:-} program=${2:-}
+  is_client "$name" || bad "'$name' is no CLIENT, want one of: $CLIENTS"
+  [ -n "$program" ] || bad "client $name: which PROGRAM?"
+  shift 2
   choose_driver
-  [ "$DRIVER" = packages ] || { say "brokers.sh: pika comes from Debian packages: it needs root on Debian"; exit 3; }
-  install_one pika
-  known pika
-  FILES=$(dirname "$script") enter "$ROOT" "" /usr/bin/python3 "/files/$(basename "$script")" "$@"
+  [ "$DRIVER" = packages ] || no_client "$name"
+  install_one "$name"
+  FILES=""
+  case "$program" in
+    *.py)
+      [ -r "$program" ] || bad "client $name: cannot read '$program'"
+      program=$(readlink -f "$program")
+      FILES=$(dirname "$program")
+      set -- "/files/$(basename "$program")" "$@"
+      program=/usr/bin/python3
+      ;;
+  esac
+  BECOME=exec enter "$ROOT" "" "$program" "$@"
 }
 
 cmd_check() {
   known "${1:-}"
   choose_driver
   if [ "$DRIVER" = docker ]; then
-    [ "$1" != pika ] || { say "brokers.sh: pika comes from Debian packages: it needs root on Debian"; exit 3; }
+    ! is_client "$1" || no_client "$1"
     docker image inspect "rabbitmq:$1-management" >/dev/null 2>&1
   else [ -f "$STAMP" ]; fi
 }
 
 cmd_status() {
   local name dir
-  for name in $VERSIONS pika; do
+  for name in $VERSIONS $CLIENTS; do
     known "$name"
-    printf '%-5s %s\n' "$name" "$(cat "$STAMP" 2>/dev/null || echo 'not in the cache')"
+    printf '%-10s %s\n' "$name" "$(cat "$STAMP" 2>/dev/null || echo 'not in the cache')"
   done
   for dir in "$RUN"/*/; do
     [ -d "$dir" ] || continue
@@ -392,7 +419,9 @@ case "${1:-}" in
     for name; do known "$name"; done
     choose_driver
     for name; do
-      if [ "$DRIVER" = docker ] && [ "$name" != pika ]; then docker pull -q "rabbitmq:$name-management" >&2; else install_one "$name"; fi
+      if [ "$DRIVER" = packages ]; then install_one "$name"
+      elif is_client "$name"; then no_client "$name"
+      else docker pull -q "rabbitmq:$name-management" >&2; fi
     done
     ;;
   check) shift; cmd_check "$@" ;;
@@ -400,7 +429,7 @@ case "${1:-}" in
   stop) shift; cmd_stop "$@" ;;
   ctl) shift; cmd_ctl "$@" ;;
   log) node "${2:-}"; tail -n 60 "$DIR"/log/rabbit-*.log ;;
-  pika) shift; cmd_pika "$@" ;;
+  client) shift; cmd_client "$@" ;;
   status) cmd_status ;;
   '') usage >&2; exit 2 ;;
   *) bad "unknown command '$1'" ;;
