@@ -143,8 +143,8 @@ export class Relay {
           }
           return this.#pieces;
         case SCAN.corrupt:
-          // The held octets of the faulty frame's own header are a piece already: no frame has ended since.
-          if (whole === 0) this.#pieces.length = 0;
+          // The held octets of the faulty frame's own header are the last piece already: no frame has ended since.
+          if (whole === 0 && scanner.held > 0) this.#pieces.pop();
           this.#passOn(chunk, run, whole);
           return this.#fail(scanner.error!);
       }

@@ -37,6 +37,8 @@ export class Session {
   #clientFrames = 0;
   /** What passes through, where it is AMQP 0-9-1. */
   #conversation: Conversation | undefined;
+  /** Octets of the broker are being looked at, and not yet passed on. */
+  #readingBackend = false;
   /** A connection.close that waits for the end of the frame that the client is getting. */
   #lastWords: Uint8Array | undefined;
   /** Octets passed on in both directions, and when the sweep last saw them change. */
@@ -125,7 +127,10 @@ export class Session {
       return;
     }
     const before = relay.scanner.frames;
-    this.#toClient!.write(relay.push(chunk, length), lent);
+    this.#readingBackend = true;
+    const pieces = relay.push(chunk, length);
+    this.#readingBackend = false;
+    this.#toClient!.write(pieces, lent);
     this.#context.stats.framesFromBackend += relay.scanner.frames - before;
     if (this.#lastWords !== undefined && relay.stopped) this.#sayLastWords();
     else if (relay.error !== undefined) this.#brokerFault(relay.error, relay.unsplittable);
@@ -316,6 +321,8 @@ export class Session {
     }
     this.#lastWords = encodeClose(replyCode, text, method);
     relay.stopping = true;
+    // What the broker's answer to a question set off comes before the octets around it are on their way to the client.
+    if (this.#readingBackend) return;
     if (relay.atBoundary) this.#sayLastWords();
     else if (code === 'BACKEND_LOST' || relay.error !== undefined) this.#client.destroy();
   }

@@ -148,6 +148,21 @@ describe('a declare that is rewritten', () => {
     await upstream.until('the end', (peer) => peer.ended || peer.closed);
   });
 
+  it('is sent, and the client told in whole frames, when what comes behind it is no AMQP', async () => {
+    client.write(Buffer.concat([transient(1), frame(9, 0, Buffer.alloc(0))]));
+    await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
+    upstream.write(openOk);
+    await expectFrames(durable(OWN));
+    const body = frame(3, 1, Buffer.alloc(1000, 7));
+    upstream.write(body.subarray(0, 500));
+    await client.until('half a frame', (peer) => peer.received.length === 500);
+    upstream.write(Buffer.concat([body.subarray(500), exchangeOk]));
+    await expectFrames(durable(1));
+    expect(readCloseFrame(await upstream.frame()).code).toBe(320);
+    expect((await client.take(body.length)).equals(body)).toBe(true);
+    expect(readCloseFrame(await client.frame()).code).toBe(501);
+  });
+
   it('does not keep a drain or an error from ending the connection', async () => {
     client.write(transient(1));
     await expectFrames(method(OWN, 20, 10, Buffer.of(0)));

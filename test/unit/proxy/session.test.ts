@@ -8,6 +8,7 @@ import {
   HEADER,
   method,
   openThrough,
+  type Peer,
   readCloseFrame,
   ScriptedBroker,
   startTestProxy,
@@ -31,6 +32,16 @@ async function proxyTo(flags: Record<string, string | string[] | boolean> = {}):
   const proxy = await startTestProxy({ backend: `127.0.0.1:${broker.port}`, ...flags });
   running.push(proxy);
   return proxy;
+}
+
+/** A client that has sent its protocol header, and the connection that the broker got for it. */
+async function greet({ port }: TestProxy): Promise<{ client: Peer; upstream: Peer }> {
+  const arriving = broker.next();
+  const client = await connectPeer(port);
+  client.write(HEADER);
+  const upstream = await arriving;
+  await upstream.take(8);
+  return { client, upstream };
 }
 
 const PUBLISH_ARGUMENTS = Buffer.of(0, 0, 0, 1, 0x71, 0);
@@ -476,11 +487,7 @@ describe('frame_max', () => {
 
   it('of a client below 8192 is not shown to the broker, whose large bodies are cut', async () => {
     const proxy = await proxyTo();
-    const arriving = broker.next();
-    const client = await connectPeer(proxy.port);
-    client.write(HEADER);
-    const upstream = await arriving;
-    await upstream.take(8);
+    const { client, upstream } = await greet(proxy);
     upstream.write(method(0, 10, 30, tuneArguments(131_072)));
     expect(await client.frame()).toEqual(method(0, 10, 30, tuneArguments(131_072, 2046)));
     client.write(method(0, 10, 31, tuneArguments(4096)));
@@ -496,11 +503,7 @@ describe('frame_max', () => {
 
   it('of 0 on one side leaves the other side its limit', async () => {
     const proxy = await proxyTo();
-    const arriving = broker.next();
-    const client = await connectPeer(proxy.port);
-    client.write(HEADER);
-    const upstream = await arriving;
-    await upstream.take(8);
+    const { client, upstream } = await greet(proxy);
     upstream.write(method(0, 10, 30, tuneArguments(8192)));
     await client.frame();
     client.write(method(0, 10, 31, tuneArguments(0)), frame(3, 1, Buffer.alloc(8193)));
