@@ -19,6 +19,9 @@ export const ANNOTATION = {
   proxyResources: 'quorumbridge.io/proxy-resources',
   proxyArgs: 'quorumbridge.io/proxy-args',
   proxyProtocol: 'quorumbridge.io/proxy-protocol',
+  mode: 'quorumbridge.io/mode',
+  preset: 'quorumbridge.io/preset',
+  rules: 'quorumbridge.io/rules',
   status: 'quorumbridge.io/status',
   advancedConfig: 'quorumbridge.io/rabbitmq-advanced-config',
   conf: 'quorumbridge.io/rabbitmq-conf',
@@ -41,6 +44,18 @@ export const TLS_FOLDER = '/etc/rabbitmq-tls';
 
 /** Where the CA is mounted when it is no part of the volume at `TLS_FOLDER`. */
 export const TLS_CA_FOLDER = '/etc/rabbitmq-tls-ca';
+
+/** What the proxy does with declarations that RabbitMQ 4 refuses. The first is the default. */
+export const MODES = ['transparent', 'observe'] as const;
+
+/** The presets of rules that the proxy brings along. The first is the default. */
+export const PRESETS = ['generic', 'openstack', 'celery'] as const;
+
+/** Where a ConfigMap with rules is mounted in the proxy's container. */
+export const RULES_FOLDER = '/etc/quorumbridge';
+
+/** The rules' file in `RULES_FOLDER`, and their key in the ConfigMap unless another is named. */
+export const RULES_FILE = 'rules.yaml';
 
 /** API groups and kinds of the resources that decide about the proxy or carry it. */
 export const KIND = {

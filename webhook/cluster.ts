@@ -1,13 +1,14 @@
 import { ANNOTATION, KIND, PROXY_CONTAINER, RABBITMQ_CONTAINER } from '../common/contract.ts';
 import { clientVerification, readBrokerConfig } from './brokerconfig.ts';
-import { isObject, named, objectsAt, textAt, valueAt } from './json.ts';
+import { dropNamed, isObject, named, objectsAt, textAt, valueAt } from './json.ts';
 import { OverlayError, hasOverlay, spliceOverlay, stripOverlay } from './overlay.ts';
 import { Parents, pruneParents } from './parents.ts';
 import { hasOurProbe, moveProbes, restoreProbes } from './probes.ts';
 import { Refusal } from './refusal.ts';
+import { RULES_VOLUME, addRulesVolume } from './rules.ts';
 import type { SidecarTls } from './sidecar.ts';
 import type { Originals } from './status.ts';
-import type { Broker, Injection, Target } from './target.ts';
+import type { Broker, Injection, Owned, Target } from './target.ts';
 import { isGuaranteed, resourcesOf } from './tuning.ts';
 import type { Json, JsonObject, KubeObject } from './types.ts';
 
@@ -18,6 +19,7 @@ import type { Json, JsonObject, KubeObject } from './types.ts';
 const TEMPLATE = ['spec', 'override', 'statefulSet', 'spec', 'template'];
 const ANNOTATIONS = [...TEMPLATE, 'metadata', 'annotations'];
 const CONTAINERS = [...TEMPLATE, 'spec', 'containers'];
+const VOLUMES = [...TEMPLATE, 'spec', 'volumes'];
 const ADVANCED = ['spec', 'rabbitmq', 'advancedConfig'];
 
 export const clusterTarget: Target = {
@@ -42,8 +44,8 @@ function readable<T>(read: () => T): T {
   }
 }
 
-function strip(object: KubeObject, original: Originals | undefined, ownContainer: boolean): void {
-  stripContainers(object, original, ownContainer);
+function strip(object: KubeObject, original: Originals | undefined, owned: Owned): void {
+  stripContainers(object, original, owned.container);
   const annotations = valueAt(object, ...ANNOTATIONS);
   if (isObject(annotations)) delete annotations[ANNOTATION.status];
   const config = valueAt(object, 'spec', 'rabbitmq');
@@ -56,7 +58,8 @@ function strip(object: KubeObject, original: Originals | undefined, ownContainer
   const created = original?.parents ?? {};
   const podSpec = valueAt(object, ...CONTAINERS.slice(0, -1));
   const hadContainers = isObject(podSpec) && Object.hasOwn(podSpec, 'containers');
-  pruneParents(object, created, [ANNOTATIONS, CONTAINERS, ADVANCED]);
+  if (owned.rules && isObject(podSpec)) dropNamed(podSpec, 'volumes', RULES_VOLUME);
+  pruneParents(object, created, [ANNOTATIONS, CONTAINERS, ADVANCED, ...(owned.rules ? [VOLUMES] : [])]);
   // A pod spec that somebody filled meanwhile stays, and the resource's schema wants the list in it.
   const isLeft =
     valueAt(object, ...CONTAINERS.slice(0, -1)) === podSpec && !(CONTAINERS.join('.') in created);
@@ -155,6 +158,7 @@ function add(object: KubeObject, injection: Injection): { original: Originals; c
   const probes = moveProbes(rabbitmq);
   containers.unshift(rabbitmq);
   containers.push(injection.container);
+  if (injection.rules !== undefined) addRulesVolume(parents, VOLUMES, injection.rules);
 
   const before = parents.text(ADVANCED);
   const { text, overlay } = readable(() => spliceOverlay(before, injection));

@@ -1,5 +1,6 @@
 import { ANNOTATION, PROXY_CONTAINER } from '../common/contract.ts';
-import { fingerprint, same } from './json.ts';
+import { canonical, fingerprint, same } from './json.ts';
+import { RULES_VOLUME } from './rules.ts';
 import { sidecarFingerprint } from './sidecar.ts';
 import type { Injected } from './status.ts';
 import type { JsonObject } from './types.ts';
@@ -16,10 +17,15 @@ const INSTEAD: Readonly<Record<string, string>> = {
  * that differs because an annotation or Quorumbridge's version changed is none: the fingerprints tell the two apart.
  */
 export function editWarnings(
-  before: { status: Injected | undefined; container: JsonObject | undefined; config: string | undefined },
-  after: { status: Injected; container: JsonObject },
+  before: {
+    status: Injected | undefined;
+    container: JsonObject | undefined;
+    rules: JsonObject | undefined;
+    config: string | undefined;
+  },
+  after: { status: Injected; container: JsonObject; rules: JsonObject | undefined },
 ): string[] {
-  const { status, container, config } = before;
+  const { status, container, rules, config } = before;
   if (status === undefined) return [];
   const warnings: string[] = [];
   if (container === undefined) {
@@ -36,8 +42,18 @@ export function editWarnings(
       warnings.push(`container ${PROXY_CONTAINER}: ${field} was edited by hand and is put back${hint}`);
     }
   }
+  if (after.rules !== undefined && isEdited(status.rules, rules) && !same(rules, after.rules)) {
+    warnings.push(
+      `volume ${RULES_VOLUME} was edited by hand and is put back: use the annotation ${ANNOTATION.rules}`,
+    );
+  }
   if (config !== undefined && fingerprint(config) !== status.config) {
     warnings.push("RabbitMQ's injected listeners were edited by hand and are put back");
   }
   return warnings;
+}
+
+/** True when the volume is not the one that was written; where none was, there is nothing to edit. */
+function isEdited(written: string | undefined, volume: JsonObject | undefined): boolean {
+  return written !== undefined && (volume === undefined || fingerprint(canonical(volume)) !== written);
 }

@@ -33,6 +33,12 @@ export function named(list: JsonObject[], name: string): JsonObject | undefined 
   return list.find((entry) => entry['name'] === name);
 }
 
+/** Takes the entries named `name` out of the list `holder[key]`; whatever else is in it stays. */
+export function dropNamed(holder: JsonObject, key: string, name: string): void {
+  const list = holder[key];
+  if (Array.isArray(list)) holder[key] = list.filter((entry) => !isObject(entry) || entry['name'] !== name);
+}
+
 /** JSON text with sorted keys: equal values give equal text, whatever order the API server sent their keys in. */
 export function canonical(value: Json | undefined): string {
   return JSON.stringify(value, (_key, inner: Json) =>

@@ -4,15 +4,16 @@ import { clusterTarget } from './cluster.ts';
 import { decide, decisionWarnings } from './decide.ts';
 import { editWarnings } from './edits.ts';
 import { isDeleting, isKind } from './facts.ts';
-import { copy, fingerprint, isObject } from './json.ts';
+import { canonical, copy, fingerprint, isObject } from './json.ts';
 import { Refusal } from './refusal.ts';
+import { rulesVolume } from './rules.ts';
 import { DEFAULT_RESOURCES, GUARANTEED_RESOURCES, renderSidecar, sidecarFingerprint } from './sidecar.ts';
 import { statefulSetTarget } from './statefulset.ts';
 import { TOMBSTONE, statusText } from './status.ts';
 import type { Injected } from './status.ts';
 import type { Injection, Target } from './target.ts';
-import { NO_TRACES, originalOf, proxyOf, tracesOf } from './traces.ts';
-import type { Traces } from './traces.ts';
+import { NO_TRACES, keptOf, originalOf, ownedOf, tracesOf } from './traces.ts';
+import type { Kept, Traces } from './traces.ts';
 import { readTuning, unknownAnnotations } from './tuning.ts';
 import type { Decision, JsonObject, KubeObject, MutateInput, MutateResult } from './types.ts';
 
@@ -60,8 +61,8 @@ function act(
   if (decision.inject === 'no') return done(input, decision, warnings, remove(input.object, target, traces));
   if (decision.inject === 'keep') {
     if (traces.status !== undefined) {
-      const kept = traces.ownStatus === undefined ? proxyOf(target, input.oldObject) : traces.container;
-      const result = inject(input, target, traces, kept ?? proxyOf(target, input.oldObject));
+      const kept = keptOf(target, traces, input.object, input.oldObject);
+      const result = inject(input, target, traces, kept);
       return done(input, decision, warnings, result.object);
     }
     if (input.oldObject !== undefined) return done(input, decision, warnings, input.object);
@@ -83,7 +84,7 @@ function remove(object: KubeObject, target: Target, traces: Traces): KubeObject 
   const isOurs = traces.status !== undefined;
   if (!isInjected && !(isOurs && traces.container !== undefined) && !traces.buried) return object;
   const result = copy(object);
-  target.strip(result, originalOf(traces), isOurs);
+  target.strip(result, originalOf(traces), ownedOf(traces));
   if (target.tombstone && traces.buried) annotationsOf(result, target)[ANNOTATION.status] = TOMBSTONE;
   return result;
 }
@@ -98,12 +99,12 @@ function annotationsOf(object: KubeObject, target: Target): JsonObject {
   return place;
 }
 
-/** The object with the injection, whatever it carries already. `kept` is the container to keep as it is. */
+/** The object with the injection, whatever it carries already. `kept` is what to keep as it is. */
 function inject(
   input: MutateInput,
   target: Target,
   traces: Traces,
-  kept: JsonObject | undefined,
+  kept: Kept | undefined,
 ): { object: KubeObject; warnings: string[] } {
   if (traces.container !== undefined && traces.status === undefined) {
     throw new Refusal(
@@ -115,7 +116,7 @@ function inject(
   }
   const configBefore = target.configOf(input.object);
   const result = copy(input.object);
-  target.strip(result, originalOf(traces), traces.status !== undefined);
+  target.strip(result, originalOf(traces), ownedOf(traces));
   const { injection, image, warnings } = render(input, target, traces, result, kept);
   const { original, config } = target.add(result, injection);
   const status: Injected = {
@@ -123,14 +124,13 @@ function inject(
     image,
     sidecar: sidecarFingerprint(injection.container),
     config: fingerprint(config),
+    ...(injection.rules === undefined ? {} : { rules: fingerprint(canonical(injection.rules)) }),
     original,
   };
   annotationsOf(result, target)[ANNOTATION.status] = statusText(status);
-  const before = { status: traces.ownStatus, container: traces.container, config: configBefore };
-  return {
-    object: result,
-    warnings: [...warnings, ...editWarnings(before, { status, container: injection.container })],
-  };
+  const { ownStatus, container, rules } = traces;
+  const before = { status: ownStatus, container, rules, config: configBefore };
+  return { object: result, warnings: [...warnings, ...editWarnings(before, { status, ...injection })] };
 }
 
 function render(
@@ -138,12 +138,12 @@ function render(
   target: Target,
   traces: Traces,
   clean: KubeObject,
-  kept: JsonObject | undefined,
+  kept: Kept | undefined,
 ): { injection: Injection; image: string; warnings: string[] } {
   if (kept !== undefined) {
-    const args = Array.isArray(kept['args']) ? kept['args'] : [];
+    const args = Array.isArray(kept.container['args']) ? kept.container['args'] : [];
     const proxyProtocol = args.includes('--backend-proxy-protocol=v2');
-    const injection = { container: kept, proxyProtocol, backendTls: args.includes('--backend-tls') };
+    const injection = { ...kept, proxyProtocol, backendTls: args.includes('--backend-tls') };
     return { injection, image: traces.status?.image ?? input.settings.image, warnings: [] };
   }
   const tuning = readTuning(input.object);
@@ -155,12 +155,16 @@ function render(
     backendTls: broker.backendTls,
     proxyProtocol: tuning.proxyProtocol,
     resources: tuning.resources ?? copy(broker.guaranteed ? GUARANTEED_RESOURCES : DEFAULT_RESOURCES),
+    mode: tuning.mode,
+    preset: tuning.preset,
+    rules: tuning.rules !== undefined,
     extraArgs: tuning.args,
   });
   const existing = traces.container;
   const isSame = existing !== undefined && sidecarFingerprint(existing) === sidecarFingerprint(rendered);
   const injection = {
     container: isSame ? copy(existing) : rendered,
+    rules: tuning.rules && rulesVolume(tuning.rules),
     proxyProtocol: tuning.proxyProtocol,
     backendTls: broker.backendTls !== undefined,
   };

@@ -1,6 +1,15 @@
-import { BACKEND_HOST, PORT, PROXY_CONTAINER, TLS_CA_FOLDER, TLS_FOLDER } from '../common/contract.ts';
+import {
+  BACKEND_HOST,
+  PORT,
+  PROXY_CONTAINER,
+  RULES_FILE,
+  RULES_FOLDER,
+  TLS_CA_FOLDER,
+  TLS_FOLDER,
+} from '../common/contract.ts';
 import { canonical, fingerprint, isObject } from './json.ts';
 import { quantity } from './quantity.ts';
+import { rulesMount } from './rules.ts';
 import { flagOf } from './tuning.ts';
 import type { Json, JsonObject } from './types.ts';
 
@@ -28,6 +37,11 @@ export interface Sidecar {
   backendTls: { serverName: string; ca: string | undefined } | undefined;
   proxyProtocol: boolean;
   resources: JsonObject;
+  /** Values of --mode and --preset; undefined leaves them to the proxy. */
+  mode: string | undefined;
+  preset: string | undefined;
+  /** The pod has the volume with rules. */
+  rules: boolean;
   extraArgs: string[];
 }
 
@@ -48,7 +62,7 @@ export const GUARANTEED_RESOURCES = {
  * the stored object equals what the next admission computes. It sets no user: it inherits the pod's.
  */
 export function renderSidecar(sidecar: Sidecar): JsonObject {
-  const mounts = volumeMounts(sidecar.tls);
+  const mounts = [...volumeMounts(sidecar.tls), ...(sidecar.rules ? [rulesMount()] : [])];
   return {
     name: PROXY_CONTAINER,
     image: sidecar.image,
@@ -95,6 +109,9 @@ function args(sidecar: Sidecar): string[] {
     }
   }
   own.push(`--admin-listen=0.0.0.0:${PORT.admin}`, '--stats-interval=300', '--log-level=info');
+  if (sidecar.mode !== undefined) own.push(`--mode=${sidecar.mode}`);
+  if (sidecar.preset !== undefined) own.push(`--preset=${sidecar.preset}`);
+  if (sidecar.rules) own.push(`--rules=${RULES_FOLDER}/${RULES_FILE}`);
   const replaced = new Set(sidecar.extraArgs.map(flagOf));
   return [...own.filter((arg) => !replaced.has(flagOf(arg))), ...sidecar.extraArgs];
 }

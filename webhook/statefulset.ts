@@ -10,13 +10,14 @@ import {
 } from '../common/contract.ts';
 import { chooseConfigFile, configText, isConf, mountAt } from './configfile.ts';
 import type { ConfigFile } from './configfile.ts';
-import { isObject, named, objectsAt, textAt, valueAt } from './json.ts';
+import { dropNamed, isObject, named, objectsAt, textAt, valueAt } from './json.ts';
 import { Parents, pruneParents } from './parents.ts';
 import { moveProbes, restoreProbes } from './probes.ts';
 import { Refusal } from './refusal.ts';
+import { RULES_VOLUME, addRulesVolume } from './rules.ts';
 import type { SidecarTls, VolumeSource } from './sidecar.ts';
 import type { Originals } from './status.ts';
-import type { Broker, Injection, Target } from './target.ts';
+import type { Broker, Injection, Owned, Target } from './target.ts';
 import { isGuaranteed, resourcesOf } from './tuning.ts';
 import type { Json, JsonObject, KubeObject } from './types.ts';
 
@@ -46,15 +47,16 @@ export const statefulSetTarget: Target = {
   add,
 };
 
-function strip(object: KubeObject, original: Originals | undefined, ownContainer: boolean): void {
+function strip(object: KubeObject, original: Originals | undefined, owned: Owned): void {
   const podSpec = valueAt(object, ...POD_SPEC);
   const rabbitmq = named(objectsAt(podSpec, 'containers'), RABBITMQ_CONTAINER);
   if (isObject(podSpec)) {
     const isOurVolume = named(objectsAt(podSpec, 'volumes').filter(isOwnVolume), VOLUME) !== undefined;
-    if (ownContainer) drop(podSpec, 'containers', PROXY_CONTAINER);
+    if (owned.container) dropNamed(podSpec, 'containers', PROXY_CONTAINER);
+    if (owned.rules) dropNamed(podSpec, 'volumes', RULES_VOLUME);
     if (isOurVolume || original !== undefined) {
-      drop(podSpec, 'volumes', VOLUME);
-      if (rabbitmq !== undefined) drop(rabbitmq, 'volumeMounts', VOLUME);
+      dropNamed(podSpec, 'volumes', VOLUME);
+      if (rabbitmq !== undefined) dropNamed(rabbitmq, 'volumeMounts', VOLUME);
     }
   }
   const annotations = valueAt(object, ...ANNOTATIONS);
@@ -67,11 +69,6 @@ function strip(object: KubeObject, original: Originals | undefined, ownContainer
     pruneParents(rabbitmq, original?.parents ?? {}, [['volumeMounts']]);
   }
   pruneParents(object, original?.parents ?? {}, [ANNOTATIONS, VOLUMES]);
-}
-
-function drop(holder: JsonObject, key: string, name: string): void {
-  const list = holder[key];
-  if (Array.isArray(list)) holder[key] = list.filter((entry) => !isObject(entry) || entry['name'] !== name);
 }
 
 function isOwnVolume(volume: JsonObject): boolean {
@@ -191,6 +188,7 @@ function add(object: KubeObject, injection: Injection): { original: Originals; c
   parents.object(ANNOTATIONS)[file.annotation] = text;
   parents.list(CONTAINERS).push(injection.container);
   parents.list(VOLUMES).push(volumeOf(file));
+  if (injection.rules !== undefined) addRulesVolume(parents, VOLUMES, injection.rules);
   const own = new Parents(rabbitmq);
   own.list(['volumeMounts']).push({ name: VOLUME, mountPath: file.path, subPath: file.name, readOnly: true });
   const probes = moveProbes(rabbitmq);

@@ -22,6 +22,8 @@ export interface Injected {
   /** Fingerprints of the container and of RabbitMQ's configuration as they were written. */
   sidecar: string;
   config: string;
+  /** Fingerprint of the volume with the proxy's rules; absent where there is none. */
+  rules?: string;
   original: Originals;
 }
 
@@ -50,6 +52,7 @@ export function readStatus(template: Json | undefined): Status | undefined {
 function injectedOf(value: JsonObject): Injected | undefined {
   const [by, image, sidecar, config] = ['by', 'image', 'sidecar', 'config'].map((key) => textAt(value, key));
   if (value['state'] !== 'injected' || by === undefined || image === undefined) return undefined;
+  const rules = textAt(value, 'rules');
   const stub = valueAt(value, 'original', 'stub');
   const index = valueAt(value, 'original', 'index');
   return {
@@ -57,6 +60,7 @@ function injectedOf(value: JsonObject): Injected | undefined {
     image,
     sidecar: sidecar ?? '',
     config: config ?? '',
+    ...(rules === undefined ? {} : { rules }),
     original: {
       parents: parentsOf(valueAt(value, 'original', 'parents')),
       probes: probesOf(valueAt(value, 'original', 'probes')),

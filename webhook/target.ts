@@ -15,7 +15,16 @@ export interface Broker {
 /** What is put into an object. */
 export interface Injection extends Listening {
   container: JsonObject;
+  /** The pod's volume with the proxy's rules. */
+  rules: JsonObject | undefined;
   backendTls: boolean;
+}
+
+/** What an object carries under the injection's names and the injection put there. */
+export interface Owned {
+  container: boolean;
+  /** The volume with the proxy's rules. */
+  rules: boolean;
 }
 
 /**
@@ -32,7 +41,7 @@ export interface Target {
   /** The text of the injected configuration, where there is some; undefined when there is none. */
   configOf(object: KubeObject): string | undefined;
   /** Takes out all that is ours. Throws Refusal when that can't be told. */
-  strip(object: KubeObject, original: Originals | undefined, ownContainer: boolean): void;
+  strip(object: KubeObject, original: Originals | undefined, owned: Owned): void;
   /** Reads an object without injection. Throws Refusal when it can't be proxied. */
   inspect(object: KubeObject, rabbitmq: KubeObject | undefined): Broker;
   /** Puts the injection in and says what was there. Throws Refusal when there is no place for it. */

@@ -1,8 +1,10 @@
-import { ANNOTATION, PREFIX } from '../common/contract.ts';
+import { ANNOTATION, MODES, PREFIX, PRESETS } from '../common/contract.ts';
 import { annotationOf } from './facts.ts';
 import { isObject, objectsAt, textAt, valueAt } from './json.ts';
 import { quantity } from './quantity.ts';
 import { Refusal } from './refusal.ts';
+import { parseRulesSource } from './rules.ts';
+import type { RulesSource } from './rules.ts';
 import type { Json, JsonObject, KubeObject } from './types.ts';
 
 /** What the object's annotations say about its proxy; undefined where they say nothing. */
@@ -13,10 +15,21 @@ export interface Tuning {
   args: string[];
   /** PROXY protocol between the proxy and RabbitMQ. */
   proxyProtocol: boolean;
+  mode: (typeof MODES)[number] | undefined;
+  preset: (typeof PRESETS)[number] | undefined;
+  /** The ConfigMap that the proxy's rules are in. */
+  rules: RulesSource | undefined;
 }
 
 /** Flags that the injection decides, for RabbitMQ's configuration, the ports, the mounts and the probes depend on them. */
 const RESERVED = /^--(?:no-)?(?:listen|backend|tls|config|admin)(?:-|$)/;
+
+/** Flags that have annotations of their own. Given in both, one of the two would be silently without effect. */
+const ANNOTATED: Readonly<Record<string, string>> = {
+  '--mode': ANNOTATION.mode,
+  '--preset': ANNOTATION.preset,
+  '--rules': ANNOTATION.rules,
+};
 
 /** Reads the annotations of an object that gets the proxy. Throws Refusal for a value that can't be used. */
 export function readTuning(object: KubeObject): Tuning {
@@ -25,6 +38,9 @@ export function readTuning(object: KubeObject): Tuning {
     resources: readResources(object),
     args: readArgs(object),
     proxyProtocol: readProxyProtocol(object),
+    mode: readChoice(object, ANNOTATION.mode, MODES),
+    preset: readChoice(object, ANNOTATION.preset, PRESETS),
+    rules: readRules(object),
   };
 }
 
@@ -105,6 +121,13 @@ function readArgs(object: KubeObject): string[] {
     if (RESERVED.test(flagOf(arg))) {
       return refuse(key, `[${index}]: ${flagOf(arg)} is decided by the injection, take it out`);
     }
+    const annotation = ANNOTATED[flagOf(arg)];
+    if (annotation !== undefined && annotationOf(object, annotation) !== undefined) {
+      refuse(
+        key,
+        `[${index}]: ${flagOf(arg)} is given by the annotation ${annotation} too, take one of them out`,
+      );
+    }
     return arg;
   });
 }
@@ -120,6 +143,29 @@ function readProxyProtocol(object: KubeObject): boolean {
     refuse(ANNOTATION.proxyProtocol, `${quoted(value)} is not known, expected "v2" or "off"`);
   }
   return value !== 'off';
+}
+
+function readChoice<T extends string>(object: KubeObject, key: string, choices: readonly T[]): T | undefined {
+  const value = annotationOf(object, key);
+  const choice = choices.find((each) => each === value);
+  if (value !== undefined && choice === undefined) {
+    const expected = choices.map((each) => JSON.stringify(each)).join(' or ');
+    refuse(key, `${quoted(value)} is not known, expected ${expected}`);
+  }
+  return choice;
+}
+
+function readRules(object: KubeObject): RulesSource | undefined {
+  const text = annotationOf(object, ANNOTATION.rules);
+  if (text === undefined) return undefined;
+  try {
+    return parseRulesSource(text);
+  } catch (error) {
+    return refuse(
+      ANNOTATION.rules,
+      `${quoted(text)} names no ConfigMap, expected NAME or NAME/KEY: ${(error as Error).message}`,
+    );
+  }
 }
 
 /** Warnings about annotations with Quorumbridge's prefix that this version does not know. */

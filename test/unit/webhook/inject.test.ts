@@ -2,9 +2,11 @@ import { readFileSync } from 'node:fs';
 import { Readable, Writable } from 'node:stream';
 import { parse, parseAllDocuments } from 'yaml';
 import { describe, expect, it } from 'vitest';
+import { parseRules } from '../../../proxy/policy/rules-file.ts';
 import { injectManifests } from '../../../webhook/inject.ts';
+import { textAt, valueAt } from '../../../webhook/json.ts';
 import type { KubeObject } from '../../../webhook/types.ts';
-import { IMAGE, allowed, containersOf, proxyOf } from './objects.ts';
+import { CLUSTER_TEMPLATE, IMAGE, allowed, containersOf, proxyOf } from './objects.ts';
 
 const SAMPLE = readFileSync(
   new URL('../../../manifests/samples/rabbitmqcluster.yaml', import.meta.url),
@@ -12,6 +14,10 @@ const SAMPLE = readFileSync(
 );
 const STATEFUL_SET = readFileSync(
   new URL('../../../manifests/samples/statefulset.yaml', import.meta.url),
+  'utf8',
+);
+const RULES = readFileSync(
+  new URL('../../../manifests/samples/rabbitmqcluster-rules.yaml', import.meta.url),
   'utf8',
 );
 
@@ -52,6 +58,23 @@ describe('injecting manifests', () => {
     const once = await run(text);
     expect(parse(once.text)).toEqual(allowed(parse(text) as KubeObject).object);
     expect((await run(once.text)).text).toBe(once.text);
+  });
+
+  it('adds the rules beside the ConfigMap that has them, and takes them out again', async () => {
+    const { text } = await run(RULES);
+    const [configMap, injected] = parseAllDocuments(text).map((document) => document.toJS() as KubeObject);
+    expect(text.startsWith(RULES.split('---\n')[0]!)).toBe(true);
+    const rules = textAt(configMap, 'data', 'rules.yaml') ?? '';
+    expect(parseRules('rules.yaml', rules).rules).toHaveLength(2);
+    expect(proxyOf(injected!)['args']).toEqual(
+      expect.arrayContaining(['--preset=openstack', '--rules=/etc/quorumbridge/rules.yaml']),
+    );
+    expect(valueAt(injected, ...CLUSTER_TEMPLATE, 'spec', 'volumes', 0, 'configMap', 'name')).toBe(
+      configMap!.metadata['name'],
+    );
+    expect((await run(text)).text).toBe(text);
+    const left = (await run(text.replace('enable-proxy', 'clients-reconfigured'))).text;
+    expect(left).not.toMatch(/volumes|amqp-proxy/);
   });
 
   it('keeps the comments, and every line that is not part of the change', async () => {

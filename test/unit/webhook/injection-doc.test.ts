@@ -1,7 +1,18 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { ANNOTATION, NAMESPACE_LABEL, PORT, TLS_CA_FOLDER, TLS_FOLDER } from '../../../common/contract.ts';
+import {
+  ANNOTATION,
+  MODES,
+  NAMESPACE_LABEL,
+  PORT,
+  PRESETS,
+  RULES_FILE,
+  RULES_FOLDER,
+  TLS_CA_FOLDER,
+  TLS_FOLDER,
+} from '../../../common/contract.ts';
 import { REASONS } from '../../../webhook/reasons.ts';
+import { RULES_VOLUME } from '../../../webhook/rules.ts';
 
 const DOC = readFileSync(new URL('../../../docs/injection.md', import.meta.url), 'utf8');
 
@@ -32,11 +43,22 @@ describe('docs/injection.md', () => {
     expect(listed).toEqual(Object.values(ANNOTATION).map((key) => `\`${key}\``));
   });
 
-  it('names the ports, folders and the label', () => {
+  it.each([
+    ['mode', MODES],
+    ['preset', PRESETS],
+  ] as const)('lists the values of the annotation %s, the default first', (name, values) => {
+    const row = tableUnder('Annotations').find(([key]) => key === `\`${ANNOTATION[name]}\``);
+    expect([...row![2]!.matchAll(/`"(\w+)"`/g)].map(([, value]) => value)).toEqual(values);
+    expect(row![2]).toMatch(new RegExp(`"${values[0]}"\` \\(the proxy's default\\)`));
+  });
+
+  it('names the ports, folders, volumes and the label', () => {
     for (const fact of [
       ...Object.values(PORT).map(String),
       TLS_FOLDER,
       TLS_CA_FOLDER,
+      `${RULES_FOLDER}/${RULES_FILE}`,
+      RULES_VOLUME,
       `${NAMESPACE_LABEL.key}=${NAMESPACE_LABEL.disabled}`,
     ]) {
       expect(DOC).toContain(fact);

@@ -3,7 +3,16 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { canonical, copy, isObject, valueAt } from '../../../webhook/json.ts';
 import type { Json, JsonObject, KubeObject } from '../../../webhook/types.ts';
-import { CLUSTER_TEMPLATE, RECONFIGURED, annotated, clusters, pass, statefulSets } from './objects.ts';
+import {
+  CLUSTER_TEMPLATE,
+  RECONFIGURED,
+  allowed,
+  annotated,
+  clusters,
+  pass,
+  rabbitmq,
+  statefulSets,
+} from './objects.ts';
 
 /** Objects that get the proxy; the few that are refused (a configuration with no place for it) are not of interest here. */
 function injectable(objects: fc.Arbitrary<KubeObject>): fc.Arbitrary<KubeObject> {
@@ -118,6 +127,39 @@ describe.each([
         const stored = injected(object);
         const again = pass(object, { oldObject: stored });
         expect(again.allowed && canonical(again.object)).toBe(canonical(stored));
+      }),
+      RUNS,
+    );
+  });
+
+  it('stays as it is while the RabbitMq behind it can not be read, whoever writes over it', () => {
+    const required = { state: 'found', rabbitmq: rabbitmq({ proxyRequired: true }) } as const;
+    const unknown = { state: 'unknown', why: 'timeout' } as const;
+    fc.assert(
+      fc.property(injectable(objects), (object) => {
+        const { 'rabbitmq.openstack.org/enable-proxy': _, ...others } = object.metadata[
+          'annotations'
+        ] as JsonObject;
+        const plain = annotated(object, others);
+        const stored = allowed(plain, { owner: required }).object;
+        for (const written of [plain, stored, annotated(stored, {})]) {
+          const kept = allowed(written, { oldObject: stored, owner: unknown });
+          expect(kept.decision.inject).toBe('keep');
+          expect(canonical(kept.object)).toBe(canonical({ ...stored, metadata: written.metadata }));
+        }
+      }),
+      RUNS,
+    );
+  });
+
+  it('follows its annotations, whatever it was injected with before', () => {
+    fc.assert(
+      fc.property(injectable(objects), injectable(objects), (object, other) => {
+        const annotations = other.metadata['annotations'] as JsonObject;
+        const changed = annotated(injected(object), annotations);
+        const result = allowed(changed, { oldObject: injected(object) });
+        expect(canonical(result.object)).toBe(canonical(injected(annotated(object, annotations))));
+        expect(result.warnings.join()).not.toContain('by hand');
       }),
       RUNS,
     );

@@ -153,8 +153,17 @@ export const advancedConfig = fc.constantFrom(
   '[{rabbit,\r\n [{ssl_options,[{verify,verify_none}]}]}].\r\n',
 );
 
-/** RabbitmqClusters as users and operators write them, with the injection asked for. */
-export const clusters: fc.Arbitrary<KubeObject> = both(
+/** Annotations that ask for the injection, and some for rules of one's own. */
+const annotations = fc
+  .subarray<[string, string]>([
+    ['quorumbridge.io/mode', 'observe'],
+    ['quorumbridge.io/preset', 'celery'],
+    ['quorumbridge.io/rules', 'amqp-rules/nova.json'],
+    ['quorumbridge.io/proxy-args', '["--log-level=debug"]'],
+  ])
+  .map((chosen): JsonObject => ({ ...ENABLE, ...Object.fromEntries(chosen) }));
+
+const clusterSpecs: fc.Arbitrary<JsonObject> = both(
   field(
     'override',
     maybe(
@@ -179,7 +188,12 @@ export const clusters: fc.Arbitrary<KubeObject> = both(
                         maybe(
                           both(
                             clusterContainers,
-                            fc.constantFrom({}, { volumes: [{ name: 'v', emptyDir: {} }] }),
+                            fc.constantFrom<JsonObject>(
+                              {},
+                              { volumes: [{ name: 'v', emptyDir: {} }] },
+                              { volumes: [] },
+                              { volumes: null },
+                            ),
                           ),
                         ),
                       ),
@@ -214,7 +228,12 @@ export const clusters: fc.Arbitrary<KubeObject> = both(
     ),
   ),
   field('resources', maybe(resources)),
-).map((spec) => cluster(spec));
+);
+
+/** RabbitmqClusters as users and operators write them, with the injection asked for. */
+export const clusters: fc.Arbitrary<KubeObject> = fc
+  .tuple(clusterSpecs, annotations)
+  .map(([spec, chosen]) => cluster(spec, chosen));
 
 const mounts = fc.subarray([
   { name: 'conf', mountPath: '/etc/rabbitmq/conf.d/90.conf', subPath: '90.conf' },
@@ -240,12 +259,13 @@ export const statefulSets: fc.Arbitrary<KubeObject> = fc
     fc.subarray(['first', 'second']),
     fc.nat(2),
     maybe(fc.constantFrom({}, { note: 'x' })),
+    annotations,
   )
-  .map(([own, volumeMounts, volumes, names, at, annotations]) => {
+  .map(([own, volumeMounts, volumes, names, at, templates, chosen]) => {
     const containers: JsonObject[] = names.map((name) => ({ name, image: `${name}:1` }));
     containers.splice(at, 0, { name: 'rabbitmq', ...own, ...(volumeMounts && { volumeMounts }) });
-    const result = statefulSet({}, { containers, ...(volumes && { volumes }) });
+    const result = statefulSet({}, { containers, ...(volumes && { volumes }) }, chosen);
     const metadata = valueAt(result, 'spec', 'template', 'metadata') as JsonObject;
-    if (annotations !== undefined) metadata['annotations'] = annotations;
+    if (templates !== undefined) metadata['annotations'] = templates;
     return result;
   });

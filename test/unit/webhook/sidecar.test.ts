@@ -10,6 +10,9 @@ const PLAIN: Sidecar = {
   backendTls: undefined,
   proxyProtocol: true,
   resources: DEFAULT_RESOURCES,
+  mode: undefined,
+  preset: undefined,
+  rules: false,
   extraArgs: [],
 };
 const TLS = { volume: { name: 'tls' }, only: false, client: { ca: 'same-volume', auth: 'require' } } as const;
@@ -51,6 +54,11 @@ describe("the container's arguments", () => {
       backendTls: true,
       backendTlsServerName: 'mq.ns.svc',
       backendTlsCa: '/ca.crt',
+    });
+    expect(accepted({ ...PLAIN, mode: 'observe', preset: 'celery', rules: true })).toMatchObject({
+      mode: 'observe',
+      preset: 'celery',
+      rules: '/etc/quorumbridge/rules.yaml',
     });
     expect(accepted({ ...PLAIN, extraArgs: ['--log-level=debug'] })).toMatchObject({ logLevel: 'debug' });
   });
