@@ -27,6 +27,7 @@ function id(classId: number, methodId: number): number {
 /** The methods that this project reads or writes; numbers from the AMQP 0-9-1 XML. */
 export const METHOD = {
   connectionStart: id(10, 10),
+  connectionStartOk: id(10, 11),
   connectionTune: id(10, 30),
   connectionTuneOk: id(10, 31),
   connectionOpen: id(10, 40),
@@ -43,12 +44,17 @@ export const METHOD = {
   queueDelete: id(50, 40),
   basicQos: id(60, 10),
   basicConsume: id(60, 20),
+  basicConsumeOk: id(60, 21),
+  basicCancel: id(60, 30),
+  basicCancelOk: id(60, 31),
   basicPublish: id(60, 40),
 } as const;
 
 /** Reply codes of AMQP 0-9-1 section 1.2 (constants) that the proxy itself raises. */
 export const REPLY = {
   connectionForced: 320,
+  accessRefused: 403,
+  resourceLocked: 405,
   preconditionFailed: 406,
   frameError: 501,
   syntaxError: 502,
@@ -62,6 +68,7 @@ export const REPLY = {
 /** The names that brokers put before a reply text, by code. */
 export const REPLY_NAME: Readonly<Record<number, string>> = {
   320: 'CONNECTION_FORCED',
+  403: 'ACCESS_REFUSED',
   406: 'PRECONDITION_FAILED',
   501: 'FRAME_ERROR',
   502: 'SYNTAX_ERROR',

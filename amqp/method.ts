@@ -49,6 +49,18 @@ export function readBasicConsume(frame: Uint8Array): MethodSpans {
   return readSpans(frame, 2);
 }
 
+/** Flag bits of basic.consume (section 1.8.2.3). */
+export const BASIC_CONSUME = { noLocal: 1, noAck: 2, exclusive: 4, noWait: 8 } as const;
+
+/**
+ * Where the consumer tag lies in a complete basic.cancel, basic.cancel-ok or basic.consume-ok frame; for the former, the
+ * octet behind it holds no-wait as its lowest bit.
+ * @throws WireError 502 when it is cut off
+ */
+export function readConsumerTag(frame: Uint8Array): { tagStart: number; tagEnd: number } {
+  return { tagStart: ARGUMENTS + 1, tagEnd: skipShortstr(frame, ARGUMENTS, frame.length - 1) };
+}
+
 /**
  * The prefetch count of a complete basic.qos frame, and where its flag octet lies: bit 1 is global (section 1.8.2.1).
  * @throws WireError 502 when it is cut off or octets are left over
@@ -87,6 +99,11 @@ export function withChannelMax(tune: Uint8Array, channelMax: number): Uint8Array
   return withUint16(tune, ARGUMENTS, channelMax);
 }
 
+/** The channel of a complete frame. */
+export function channelOf(frame: Uint8Array): number {
+  return (frame[1]! << 8) | frame[2]!;
+}
+
 /** A complete frame on another channel. */
 export function withChannel(frame: Uint8Array, channel: number): Uint8Array {
   return withUint16(frame, 1, channel);
@@ -117,6 +134,22 @@ export function readQueueDeclareOk(frame: Uint8Array): { messages: number; consu
 export function readVirtualHost(frame: Uint8Array): string {
   const end = skipShortstr(frame, ARGUMENTS, frame.length - 1);
   return utf8.decode(frame.subarray(ARGUMENTS + 1, end));
+}
+
+/** A basic.cancel, to be answered, of the consumer with this tag, in octets as on the wire. */
+export function encodeBasicCancel(channel: number, tag: Uint8Array): Uint8Array {
+  const args = new Uint8Array(1 + tag.length + 1);
+  args[0] = tag.length;
+  args.set(tag, 1);
+  return encodeMethod(channel, METHOD.basicCancel, args);
+}
+
+/** A queue.delete without conditions of the queue with this name, in octets as on the wire. */
+export function encodeQueueDelete(channel: number, name: Uint8Array): Uint8Array {
+  const args = new Uint8Array(2 + 1 + name.length + 1);
+  args[2] = name.length;
+  args.set(name, 3);
+  return encodeMethod(channel, METHOD.queueDelete, args);
 }
 
 /** A passive queue.declare of the queue with this name, in octets as on the wire. */

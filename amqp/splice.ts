@@ -107,14 +107,6 @@ export function longstrValue(text: string): Uint8Array {
   return value;
 }
 
-/** A signed 32 bit value (tag I), the type that clients use for x-expires and its like. */
-export function int32Value(number: number): Uint8Array {
-  const value = new Uint8Array(5);
-  value[0] = 0x49;
-  writeUint32(value, 1, number);
-  return value;
-}
-
 const NOTHING = new Uint8Array(0);
 
 /** Puts `octets` in the place of start to end and sets the frame's length right. */

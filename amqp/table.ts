@@ -147,6 +147,34 @@ export function asciiValue(octets: Uint8Array, entry: EntrySpan): string | undef
   return text;
 }
 
+/** The value of an entry of one of the integer types, else undefined. */
+export function integerValue(
+  octets: Uint8Array,
+  { tag, valueStart, end }: Pick<EntrySpan, 'tag' | 'valueStart' | 'end'>,
+): bigint | undefined {
+  const view = new DataView(octets.buffer, octets.byteOffset + valueStart, end - valueStart);
+  switch (String.fromCharCode(tag)) {
+    case 'b':
+      return BigInt(view.getInt8(0));
+    case 'B':
+      return BigInt(view.getUint8(0));
+    case 's':
+      return BigInt(view.getInt16(0));
+    case 'u':
+      return BigInt(view.getUint16(0));
+    case 'I':
+      return BigInt(view.getInt32(0));
+    case 'i':
+      return BigInt(view.getUint32(0));
+    case 'l':
+      return view.getBigInt64(0);
+    case 'L':
+      return view.getBigUint64(0);
+    default:
+      return undefined;
+  }
+}
+
 function malformed(text: string): WireError {
   return new WireError(REPLY.syntaxError, text);
 }

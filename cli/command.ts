@@ -27,7 +27,7 @@ export interface CommandSpec<T extends OptionTable = OptionTable> {
   readonly examples: readonly Example[];
   /**
    * Does the work, or starts a server that goes on after `run` has returned.
-   * @returns the exit code: 0 done, 1 failed at run time, 2 invalid input.
+   * @returns the exit code, as exitCodes has them.
    * @throws UsageError for what only shows when the work begins: printed, exit code 2.
    */
   run(values: OptionValues<T>, io: CommandIo): Promise<number>;
@@ -36,7 +36,11 @@ export interface CommandSpec<T extends OptionTable = OptionTable> {
 /** What every command's exit code means. */
 export const exitCodes = [
   { code: 0, meaning: 'done; a server was told to stop and stopped in good order' },
-  { code: 1, meaning: 'failed at run time: an address in use, a file that could not be written, a bug' },
+  {
+    code: 1,
+    meaning:
+      'failed at run time: an address in use, a file that could not be written, a bug; report: something will break',
+  },
   { code: 2, meaning: 'invalid usage, configuration or input; the message says what, where and what to do' },
 ] as const;
 

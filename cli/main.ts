@@ -4,4 +4,6 @@ await runProcess({
   proxy: () => import('./proxy.ts'),
   webhook: () => import('./webhook.ts'),
   inject: () => import('./inject.ts'),
+  rewrite: () => import('./rewrite.ts'),
+  report: () => import('./report.ts'),
 });

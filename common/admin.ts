@@ -22,6 +22,8 @@ export interface AdminSettings {
   readonly livez: CheckNow;
   /** Should it get traffic? */
   readonly readyz: CheckNow;
+  /** Further paths, such as `/clients`, and what each answers as JSON at that moment. */
+  readonly json?: Readonly<Record<string, () => unknown>>;
 }
 
 export interface Admin {
@@ -50,9 +52,18 @@ async function health(check: CheckNow): Promise<Answer> {
   }
 }
 
-async function answer(request: IncomingMessage, settings: AdminSettings): Promise<Answer> {
-  const { log, metrics, livez, readyz } = settings;
-  const routes: Readonly<Record<string, () => Promise<Answer>>> = {
+type Routes = Readonly<Record<string, () => Promise<Answer>>>;
+
+function routesOf({ log, metrics, livez, readyz, json = {} }: AdminSettings): Routes {
+  const asJson = (path: string, read: () => unknown) => async (): Promise<Answer> => {
+    try {
+      return { status: 200, body: `${JSON.stringify(read())}\n`, type: 'application/json' };
+    } catch (error) {
+      log.error({ err: error }, `${path} could not be answered`);
+      return { status: 500, body: `${path} could not be answered; the log says why\n` };
+    }
+  };
+  return {
     '/livez': () => health(livez),
     '/readyz': () => health(readyz),
     '/metrics': async () => {
@@ -63,11 +74,20 @@ async function answer(request: IncomingMessage, settings: AdminSettings): Promis
         return { status: 500, body: 'metrics could not be collected; the log says why\n' };
       }
     },
+    ...Object.fromEntries(Object.entries(json).map(([path, read]) => [path, asJson(path, read)])),
   };
+}
+
+async function answer(request: IncomingMessage, routes: Routes): Promise<Answer> {
   const path = (request.url ?? '/').split('?', 1)[0] ?? '/';
   const route = Object.hasOwn(routes, path) ? routes[path] : undefined;
-  if (route === undefined)
-    return { status: 404, body: 'not found: there are /livez, /readyz and /metrics\n' };
+  if (route === undefined) {
+    const paths = Object.keys(routes);
+    return {
+      status: 404,
+      body: `not found: there are ${paths.slice(0, -1).join(', ')} and ${paths.at(-1)}\n`,
+    };
+  }
   if (request.method !== 'GET' && request.method !== 'HEAD')
     return { status: 405, body: 'only GET and HEAD\n' };
   return route();
@@ -85,15 +105,16 @@ function send(response: ServerResponse, { status, body, type }: Answer, last: bo
 }
 
 /**
- * Serves GET /livez, /readyz and /metrics over plain HTTP. A check that is not ok, or throws, answers 503 with
- * its reasons, one a line.
+ * Serves GET /livez, /readyz, /metrics and the JSON paths over plain HTTP. A check that is not ok, or throws, answers 503
+ * with its reasons, one a line.
  * @throws Error when it can't listen at the address.
  */
 export async function startAdmin(settings: AdminSettings): Promise<Admin> {
   let closing = false;
+  const routes = routesOf(settings);
   const server = createServer({ requestTimeout: 10_000, headersTimeout: 5000 }, (request, response) => {
     request.resume();
-    void answer(request, settings).then((found) => send(response, found, closing));
+    void answer(request, routes).then((found) => send(response, found, closing));
   });
   server.maxConnections = maxConnections;
   server.listen(settings.listen);

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { LineCounter, type Node, isMap, isScalar, isSeq, parseDocument } from 'yaml';
 import { UsageError, messageOf } from './errors.ts';
+import { type YamlNode, parseYaml } from './yaml.ts';
 
 /** One key of a configuration file. */
 export interface ConfigEntry {
@@ -17,15 +17,14 @@ export interface ConfigFile {
   readonly entries: ReadonlyMap<string, ConfigEntry>;
 }
 
-/** The text as written, so that `0755` or a long number reaches the option's own parser unchanged. */
-function scalarText(node: Node | null): string | undefined {
-  if (!isScalar(node) || node.value === null) return undefined;
-  return typeof node.value === 'string' ? node.value : node.source;
+function isNull(node: YamlNode): boolean {
+  return node.kind === 'scalar' && node.value === null;
 }
 
-function texts(node: Node | null): readonly string[] | undefined {
-  const items = isSeq<Node | null>(node) ? node.items : [node];
-  const found = items.map(scalarText).filter((text) => text !== undefined);
+/** The texts as written, so that `0755` or a long number reaches the option's own parser unchanged. */
+function texts(node: YamlNode): readonly string[] | undefined {
+  const items = node.kind === 'list' ? node.items : [node];
+  const found = items.flatMap((item) => (item.kind === 'scalar' && !isNull(item) ? [item.text] : []));
   return found.length === items.length ? found : undefined;
 }
 
@@ -34,28 +33,13 @@ function texts(node: Node | null): readonly string[] | undefined {
  * @throws UsageError naming the path, line and column of what is not YAML, not a mapping, or given twice.
  */
 export function parseConfig(path: string, source: string): ConfigFile {
-  const lines = new LineCounter();
-  const position = (offset: number): string => {
-    const { line, col } = lines.linePos(offset);
-    return `${line}:${col}`;
-  };
-  const document = parseDocument(source, { lineCounter: lines, prettyErrors: false });
-  const [error] = document.errors;
-  if (error !== undefined) throw new UsageError(`${path}:${position(error.pos[0])}: ${error.message}`);
   const entries = new Map<string, ConfigEntry>();
-  const root = document.contents;
-  if (root === null || (isScalar(root) && root.value === null)) return { path, entries };
-  if (!isMap<Node, Node | null>(root)) {
-    throw new UsageError(
-      `${path}:${position(root.range?.[0] ?? 0)}: expected a mapping from option names to values`,
-    );
-  }
-  for (const { key, value } of root.items) {
-    if (value === null || (isScalar(value) && value.value === null)) continue;
-    const at = position(key.range?.[0] ?? 0);
-    const name = scalarText(key);
-    if (name === undefined) throw new UsageError(`${path}:${at}: expected the name of an option as key`);
-    entries.set(name, { value: texts(value), list: isSeq(value), position: at });
+  const root = parseYaml(path, source);
+  if (isNull(root)) return { path, entries };
+  if (root.kind !== 'map')
+    throw new UsageError(`${path}:${root.at}: expected a mapping from option names to values`);
+  for (const { key, at, value } of root.entries) {
+    if (!isNull(value)) entries.set(key, { value: texts(value), list: value.kind === 'list', position: at });
   }
   return { path, entries };
 }

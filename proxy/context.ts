@@ -1,5 +1,8 @@
 import type { Logger } from '../common/log.ts';
 import type { Backend } from './backend.ts';
+import type { Policies } from './policy/policy.ts';
+import type { Queues } from './queues.ts';
+import type { ClientRecords } from './record.ts';
 import type { Session } from './session.ts';
 import type { Stats } from './stats.ts';
 
@@ -15,6 +18,11 @@ export interface SessionLimits {
 
 /** What all sessions of a proxy share. */
 export interface SessionContext {
+  /** `transparent` rewrites what the broker would refuse; `observe` changes nothing and tells the ledger alone. */
+  readonly mode: 'transparent' | 'observe';
+  readonly policies: Policies;
+  readonly clients: ClientRecords;
+  readonly queues: Queues;
   readonly limits: SessionLimits;
   readonly backend: Backend;
   readonly stats: Stats;

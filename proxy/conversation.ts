@@ -1,34 +1,17 @@
-import { FRAME_HEADER_SIZE, FRAME_MIN_SIZE, FRAME_OVERHEAD, METHOD } from '../amqp/constants.ts';
-import {
-  readChannelMax,
-  readClose,
-  readFrameMax,
-  readVirtualHost,
-  withChannelMax,
-  withFrameMax,
-} from '../amqp/method.ts';
+import { METHOD } from '../amqp/constants.ts';
+import { type ClientIdentity, NOBODY, readClientIdentity, readServerIdentity } from '../amqp/handshake.ts';
+import { readClose, readVirtualHost } from '../amqp/method.ts';
+import type { SessionContext } from './context.ts';
 import { Lookup } from './lookup.ts';
+import { agree, type Agreement, INITIAL_FRAME_MAX, offer, overhear } from './negotiation.ts';
+import type { ClientRecord } from './record.ts';
 import { Relay } from './relay.ts';
 import { ruleFor } from './rules/index.ts';
-import type { Report, Trial, Tried } from './rules/rule.ts';
-import type { Stats } from './stats.ts';
-
-/** Octets of a frame before connection.tune has set frame_max: what brokers propose, and more than any handshake needs. */
-const INITIAL_FRAME_MAX = 131_072;
-
-/** The highest channel that there can be. */
-const CHANNEL_MAX = 0xffff;
-
-/** Declares of a connection that are remembered as taken; beyond that, it begins anew. */
-const ACCEPTED_MAX = 100;
-
-/** Octets of a declare that is remembered: a client's memory in the proxy is bounded. */
-const ACCEPTED_SIZE = 512;
+import type { MeaningChange, RewrittenMethod } from './rules/rule.ts';
+import { Translation } from './translation.ts';
+import { type BrokerVersion, NEWEST, parseVersion } from './version.ts';
 
 const NOTHING = new Uint8Array(0);
-
-/** The smallest frame_max that RabbitMQ 4.1 and later accept. */
-const BROKER_FRAME_MIN_SIZE = 8192;
 
 export interface ConversationEvents {
   /** The broker has answered connection.open. */
@@ -41,14 +24,7 @@ export interface ConversationEvents {
   brokerCloses(replyCode: number, replyText: string): void;
 }
 
-/** A client's method that the broker has still to be asked about. */
-interface Question {
-  readonly name: string;
-  readonly trial: Trial;
-  readonly tried: Tried;
-}
-
-/** What client and broker say to each other: both directions' frames, the rewrites, and how far the connection is. */
+/** What client and broker say to each other: both directions' frames, and how far the connection is. */
 export class Conversation {
   readonly fromClient: Relay;
   readonly fromBackend: Relay;
@@ -57,115 +33,95 @@ export class Conversation {
   /** A peer has said connection.close: the end of its socket is the end that was agreed on. */
   closeSeen = false;
 
-  readonly #stats: Stats;
+  readonly #context: SessionContext;
+  /** The client's IP address. */
+  readonly #address: string;
   readonly #events: ConversationEvents;
-  readonly #report: Report = (change) => {
-    this.#stats.meaningChanges[change]++;
-  };
-  /** What the broker proposed in connection.tune. */
-  #tunedFrameMax = 0;
-  #tunedChannelMax = 0;
+  readonly #observing: boolean;
+  /** The broker's version as it tells it, and as the rules take it. */
+  #brokerText: string | undefined;
+  #broker: BrokerVersion = NEWEST;
+  #client: ClientIdentity = NOBODY;
+  /** connection.tune as the broker sent it. */
+  #tune: Uint8Array = NOTHING;
+  #agreement: Agreement | undefined;
   #lookup: Lookup | undefined;
   #virtualHost = '';
-  /** What the client gets for the broker's next channel.close, by channel. */
-  readonly #refusals = new Map<number, Uint8Array>();
-  /** A method that holds the client's stream and has not been asked about yet. */
-  #question: Question | undefined;
-  readonly #accepted = new Set<string>();
+  #translation: Translation | undefined;
+  #record: ClientRecord | undefined;
+  /** The client's connection.close, which waits for what has to be done before. */
+  #farewell: Uint8Array | undefined;
 
-  constructor(stats: Stats, events: ConversationEvents) {
-    this.#stats = stats;
+  /** @param address the client's IP address */
+  constructor(context: SessionContext, address: string, events: ConversationEvents) {
+    this.#context = context;
+    this.#address = address;
+    this.#observing = context.mode === 'observe';
     this.#events = events;
     this.fromClient = new Relay(INITIAL_FRAME_MAX, {
       client: true,
-      wants: (method) =>
-        ruleFor(method) !== undefined ||
-        method === METHOD.connectionTuneOk ||
-        method === METHOD.connectionOpen ||
-        method === METHOD.connectionClose ||
-        method === METHOD.connectionCloseOk,
-      frame: (frame, method) => this.#clientSays(frame, method),
+      wants: (method, channel) => (channel === 0 ? isHandshake(method) : this.#wantsOfClient(method)),
+      frame: (frame, method, channel) =>
+        channel === 0 ? this.#clientSays(frame, method) : this.#clientAsks(frame, method),
     });
     this.fromBackend = new Relay(INITIAL_FRAME_MAX, {
       client: false,
-      wants: (method, channel) =>
-        (channel !== 0 && channel === this.#lookup?.channel) ||
-        (method === METHOD.channelClose && this.#refusals.has(channel)) ||
-        method === METHOD.connectionTune ||
-        method === METHOD.connectionOpenOk ||
-        method === METHOD.connectionClose ||
-        method === METHOD.connectionCloseOk,
-      frame: (frame, method, channel) => this.#brokerSays(frame, method, channel),
+      wants: (method, channel) => {
+        if (channel === 0) return isHandshake(method);
+        return (
+          channel === this.#lookup?.channel || this.#translation?.wantsFromBroker(method, channel) === true
+        );
+      },
+      frame: (frame, method, channel) =>
+        channel === 0 ? this.#brokerSays(frame, method) : this.#brokerAnswers(frame, method, channel),
     });
   }
 
+  #wantsOfClient(method: number): boolean {
+    return this.#translation?.wants(method) ?? (this.#observing && ruleFor(method) !== undefined);
+  }
+
+  /** A method of the client on a channel of its own. */
+  #clientAsks(frame: Uint8Array, method: number): Uint8Array | undefined {
+    this.#record?.said(method, frame);
+    return this.#translation === undefined ? frame : this.#translation.translate(frame, method);
+  }
+
+  /** A method of the client on channel 0. */
   #clientSays(frame: Uint8Array, method: number): Uint8Array | undefined {
-    const rule = ruleFor(method);
-    if (rule === undefined) {
-      if (method === METHOD.connectionTuneOk) return this.#tuned(frame);
-      if (method === METHOD.connectionOpen) this.#virtualHost = readVirtualHost(frame);
-      else this.closeSeen = true;
-      return frame;
-    }
-    const { trial } = rule;
-    const canAsk = trial !== undefined && this.#lookup !== undefined && trial.isAsked(frame);
-    if (trial?.mandatory === true && !canAsk) return frame;
-    const edited = rule.rewrite(frame, this.#report);
-    if (edited === frame) return frame;
-    this.#stats.rewrites[rule.name]++;
-    if (!canAsk || (!trial.mandatory && this.#isAccepted(edited))) return edited;
-    this.#question = { name: rule.name, trial, tried: { frame, edited, virtualHost: this.#virtualHost } };
-    return undefined;
-  }
-
-  /**
-   * Asks the broker what the client's stream is held for; to be called when all that came before has been passed on.
-   * The answer lets the stream go on.
-   */
-  ask(): void {
-    const question = this.#question;
-    const lookup = this.#lookup;
-    if (question === undefined || lookup === undefined) return;
-    this.#question = undefined;
-    const { name, trial, tried } = question;
-    lookup.ask(trial.question(tried, lookup.channel), (answer) => {
-      if (answer.refusal === undefined && !trial.mandatory) this.#accept(tried.edited);
-      const { send, existing, refusal } = trial.settle(tried, answer);
-      if (existing !== undefined) {
-        this.#report('existing');
-        this.#events.existing(name, existing);
-      }
-      if (refusal !== undefined) this.#refusals.set(channelOf(send), refusal);
-      this.#events.toBroker(this.fromClient.release(send));
-    });
-  }
-
-  /** Declares that the broker has taken once are taken again: a client that repeats itself isn't held for each. */
-  #isAccepted(edited: Uint8Array): boolean {
-    return this.#accepted.has(fingerprint(edited));
-  }
-
-  #accept(edited: Uint8Array): void {
-    if (edited.length > ACCEPTED_SIZE) return;
-    if (this.#accepted.size >= ACCEPTED_MAX) this.#accepted.clear();
-    this.#accepted.add(fingerprint(edited));
-  }
-
-  #brokerSays(frame: Uint8Array, method: number, channel: number): Uint8Array {
-    if (channel === this.#lookup?.channel) {
-      this.#lookup.take(frame, method);
-      return NOTHING;
-    }
-    if (channel !== 0) {
-      const refusal = this.#refusals.get(channel);
-      this.#refusals.delete(channel);
-      return refusal ?? frame;
-    }
     switch (method) {
+      case METHOD.connectionStartOk:
+        this.#client = readClientIdentity(frame);
+        return frame;
+      case METHOD.connectionTuneOk:
+        return this.#tuned(frame);
+      case METHOD.connectionOpen:
+        this.#opens(frame);
+        return frame;
+      case METHOD.connectionClose:
+        this.closeSeen = true;
+        if (this.#translation?.detains !== true) return frame;
+        this.#farewell = frame;
+        return undefined;
+      default:
+        this.closeSeen ||= method === METHOD.connectionCloseOk;
+        return frame;
+    }
+  }
+
+  /** A method of the broker on channel 0. */
+  #brokerSays(frame: Uint8Array, method: number): Uint8Array {
+    switch (method) {
+      case METHOD.connectionStart:
+        this.#brokerText = readServerIdentity(frame).version;
+        this.#broker = parseVersion(this.#brokerText ?? '') ?? NEWEST;
+        break;
       case METHOD.connectionTune:
-        return this.#tuning(frame);
+        this.#tune = frame;
+        return this.#observing ? frame : offer(frame);
       case METHOD.connectionOpenOk:
         this.open = true;
+        this.#letIn();
         this.#events.opened();
         break;
       case METHOD.connectionClose: {
@@ -175,55 +131,125 @@ export class Conversation {
         break;
       }
       default:
-        this.closeSeen = true;
+        this.closeSeen ||= method === METHOD.connectionCloseOk;
     }
     return frame;
   }
 
-  /** The client is offered one channel less than the broker has: that one is for lookups. */
-  #tuning(tune: Uint8Array): Uint8Array {
-    this.#tunedFrameMax = readFrameMax(tune);
-    this.#tunedChannelMax = readChannelMax(tune) || CHANNEL_MAX;
-    return this.#tunedChannelMax > 1 ? withChannelMax(tune, this.#tunedChannelMax - 1) : tune;
+  #brokerAnswers(frame: Uint8Array, method: number, channel: number): Uint8Array {
+    if (channel !== this.#lookup?.channel) return this.#translation!.heard(frame, method);
+    this.#lookup.take(frame, method);
+    return NOTHING;
   }
 
-  /** The channel above the client's last one; none where the client leaves no room, or asks for what brokers refuse. */
-  #tuneChannels(tuneOk: Uint8Array): Uint8Array {
-    const asked = readChannelMax(tuneOk);
-    if (asked === 0 || asked >= this.#tunedChannelMax) return tuneOk;
-    this.fromClient.channelMax = asked;
-    this.#lookup = new Lookup(asked + 1, (frame) => this.#events.toBroker([frame]));
-    return withChannelMax(tuneOk, asked + 1);
+  #tuned(tuneOk: Uint8Array): Uint8Array {
+    if (this.#tune.length === 0) return tuneOk;
+    const agreement = this.#observing ? overhear(this.#tune, tuneOk) : agree(this.#tune, tuneOk);
+    this.#agreement = agreement;
+    this.fromClient.scanner.setFrameMax(agreement.clientFrameMax);
+    this.fromBackend.scanner.setFrameMax(agreement.brokerFrameMax);
+    this.fromBackend.splitAbove = agreement.splitAbove;
+    if (agreement.splitAbove > 0) this.#context.stats.rewrites['connection.tune-ok']++;
+    if (agreement.channelMax !== undefined) {
+      this.fromClient.channelMax = agreement.channelMax;
+      this.#lookup = new Lookup(agreement.channelMax + 1, (frame) => this.#send(frame));
+    }
+    return agreement.tuneOk;
+  }
+
+  /** connection.open: who the client is and where it goes is known, and with it the rules. */
+  #opens(frame: Uint8Array): void {
+    this.#virtualHost = readVirtualHost(frame);
+    if (this.#observing) return;
+    const { policies, queues, stats } = this.#context;
+    const scope = { virtualHost: this.#virtualHost, user: this.#client.user, broker: this.#broker };
+    this.#translation = new Translation({
+      rules: {
+        broker: this.#broker,
+        policy: policies.for(scope),
+        change: (change) => this.#changed(change),
+        step: () => {},
+      },
+      virtualHost: this.#virtualHost,
+      queues,
+      lookup: this.#lookup,
+      send: (octets) => this.#send(octets),
+      release: (octets) => this.#events.toBroker(this.fromClient.release(octets)),
+      rewritten: (method) => this.#rewritten(method),
+      existing: (method, refusal) => {
+        this.#changed('existing');
+        this.#events.existing(method, refusal);
+      },
+      deleted: () => {
+        stats.queuesDeleted++;
+      },
+    });
+  }
+
+  /** Passes a frame of the proxy's own on to the broker, where a frame may begin. */
+  #send(frame: Uint8Array): void {
+    if (this.fromClient.insert(frame)) this.#events.toBroker([frame]);
+  }
+
+  #rewritten(method: RewrittenMethod): void {
+    this.#context.stats.rewrites[method]++;
+    this.#record?.rewritten(method);
+  }
+
+  #changed(change: MeaningChange): void {
+    this.#context.stats.meaningChanges[change]++;
+    this.#record?.changed(change);
+  }
+
+  /** The broker has let the client in. */
+  #letIn(): void {
+    const { clientAsked = 0, splitAbove = 0 } = this.#agreement ?? {};
+    const who = { virtualHost: this.#virtualHost, address: this.#address, frameMax: clientAsked };
+    this.#record = this.#context.clients.connected({ ...this.#client, ...who }, this.#brokerText);
+    if (splitAbove > 0) this.#record.rewritten('connection.tune-ok');
   }
 
   /**
-   * The smaller of both frame_max holds; 0 is no limit (section 1.4.2.6). RabbitMQ since 4.1 ends the connection of a
-   * client that asks for less than 8192: it gets its own proposal, and what is too large for the client is cut here.
+   * Does what the client's stream is held for; to be called when all that came before has been passed on. The stream goes
+   * on by itself.
    */
-  #tuned(clients: Uint8Array): Uint8Array {
-    const asked = readFrameMax(clients);
-    const tuneOk = this.#tuneChannels(clients);
-    const proposed = this.#tunedFrameMax;
-    const limits = [asked, proposed].filter((octets) => octets > 0);
-    const agreed = limits.length === 0 ? 0 : Math.max(FRAME_MIN_SIZE, Math.min(...limits));
-    this.fromClient.scanner.setFrameMax(agreed);
-    if (asked === 0 || asked >= BROKER_FRAME_MIN_SIZE || (proposed > 0 && proposed <= asked)) {
-      this.fromBackend.scanner.setFrameMax(agreed);
-      return tuneOk;
+  unhold(): void {
+    const farewell = this.#farewell;
+    if (farewell === undefined) {
+      this.#translation?.ask();
+      return;
     }
-    const upstream = Math.min(proposed || INITIAL_FRAME_MAX, INITIAL_FRAME_MAX);
-    this.fromBackend.scanner.setFrameMax(upstream);
-    this.fromBackend.splitAbove = agreed - FRAME_OVERHEAD;
-    this.#stats.rewrites['connection.tune-ok']++;
-    return withFrameMax(tuneOk, upstream);
+    this.#farewell = undefined;
+    this.leave(() => this.#events.toBroker(this.fromClient.release(farewell)));
+  }
+
+  /** The client goes. @param done called when the broker has been told all that has to come before */
+  leave(done: () => void): void {
+    if (this.#translation === undefined || !this.open) done();
+    else this.#translation.leave(done);
+  }
+
+  /** The connection has ended. */
+  ended(): void {
+    this.#translation?.ended();
+    this.#record?.ended();
+    this.#record = undefined;
   }
 }
 
-function channelOf(frame: Uint8Array): number {
-  return (frame[1]! << 8) | frame[2]!;
-}
-
-/** Equal for declares that are equal on whatever channel. */
-function fingerprint(frame: Uint8Array): string {
-  return new TextDecoder('latin1').decode(frame.subarray(FRAME_HEADER_SIZE));
+/** Methods of channel 0 that are looked at: how a connection begins and ends. */
+function isHandshake(method: number): boolean {
+  switch (method) {
+    case METHOD.connectionStart:
+    case METHOD.connectionStartOk:
+    case METHOD.connectionTune:
+    case METHOD.connectionTuneOk:
+    case METHOD.connectionOpen:
+    case METHOD.connectionOpenOk:
+    case METHOD.connectionClose:
+    case METHOD.connectionCloseOk:
+      return true;
+    default:
+      return false;
+  }
 }

@@ -7,16 +7,27 @@ const TAKEN: Answer = { messages: 0, consumers: 0 };
 const NO_ARGUMENTS = new Uint8Array(0);
 const EMPTY_SHORTSTR = Uint8Array.of(0);
 
+/** A method on the proxy's channel that the broker answers. */
+export interface Question {
+  /** It must be on the lookup's channel and want an answer. */
+  readonly frame: Uint8Array;
+  /** Told the answer; a question that it returns is asked before those that wait. */
+  answer(answer: Answer): Question | undefined;
+}
+
 /**
  * A channel of the proxy's own on the client's connection, to ask before the client's own method is sent: a refused
- * declare costs the channel that it came on. Opened when first needed, and again after each refusal.
+ * declare costs the channel that it came on. Opened when first needed, and again after each refusal. Questions are asked
+ * one after the other, so that what one finds still holds for the question that it leads to, as far as this client goes.
  */
 export class Lookup {
   /** One more than the client may use. */
   readonly channel: number;
   readonly #send: (frame: Uint8Array) => void;
   #open = false;
-  #question: { readonly frame: Uint8Array; readonly answer: (answer: Answer) => void } | undefined;
+  #asked: Question | undefined;
+  readonly #waiting: Question[] = [];
+  #idle: (() => void)[] = [];
 
   /** @param send passes a frame on to the broker, behind all that was passed on before */
   constructor(channel: number, send: (frame: Uint8Array) => void) {
@@ -24,18 +35,34 @@ export class Lookup {
     this.#send = send;
   }
 
-  /** Sends a question, which must be on `channel` and want an answer. One question at a time. */
-  ask(frame: Uint8Array, answer: (answer: Answer) => void): void {
-    this.#question = { frame, answer };
-    if (this.#open) this.#send(frame);
+  /** Whether no question is under way. */
+  get idle(): boolean {
+    return this.#asked === undefined;
+  }
+
+  /** Calls back once when no question is under way: now, or behind the last answer. */
+  whenIdle(done: () => void): void {
+    if (this.idle) done();
+    else this.#idle.push(done);
+  }
+
+  ask(question: Question): void {
+    if (this.idle) this.#begin(question);
+    else this.#waiting.push(question);
+  }
+
+  #begin(question: Question): void {
+    this.#asked = question;
+    if (this.#open) this.#send(question.frame);
     else this.#send(encodeMethod(this.channel, METHOD.channelOpen, EMPTY_SHORTSTR));
   }
 
   /** Takes a frame that the broker sent on `channel`. @throws WireError 502 when it is malformed */
   take(frame: Uint8Array, method: number): void {
+    const asked = this.#asked;
     if (method === METHOD.channelOpenOk) {
       this.#open = true;
-      if (this.#question !== undefined) this.#send(this.#question.frame);
+      if (asked !== undefined) this.#send(asked.frame);
       return;
     }
     let answer = TAKEN;
@@ -45,8 +72,10 @@ export class Lookup {
       this.#open = false;
       this.#send(encodeMethod(this.channel, METHOD.channelCloseOk, NO_ARGUMENTS));
     }
-    const question = this.#question;
-    this.#question = undefined;
-    question?.answer(answer);
+    if (asked === undefined) return;
+    const next = asked.answer(answer) ?? this.#waiting.shift();
+    this.#asked = undefined;
+    if (next !== undefined) this.#begin(next);
+    else for (const done of this.#idle.splice(0)) done();
   }
 }

@@ -8,11 +8,14 @@ import { formatHostPort, type HostPort } from '../common/options.ts';
 import { readTlsFiles } from '../common/tls.ts';
 import { createBackend } from './backend.ts';
 import type { SessionContext } from './context.ts';
+import { Ledger } from './ledger.ts';
 import { type Accepted, listen, type Listener, type ListenerEvents, type TlsListener } from './listener.ts';
 import { createProxyMetrics } from './metrics.ts';
 import { formatListen, type ListenAddress, type ProxyOptions } from './options.ts';
+import { type LoadedRules, loadRules } from './policy/load.ts';
 import { createProbe, type Probe } from './probe.ts';
 import { endpointsOf } from './proxy-protocol.ts';
+import { Queues } from './queues.ts';
 import { Session } from './session.ts';
 import { Stats } from './stats.ts';
 
@@ -37,11 +40,11 @@ export interface RunningProxy {
 
 /**
  * Starts the transparent proxy: one connection to the backend for each client.
- * @throws UsageError when options contradict each other, a file can't be read or an address can't be listened on
+ * @throws UsageError when options contradict each other, a file can't be read or used, or an address can't be listened on
  */
 export async function startProxy(options: ProxyOptions, log: Logger): Promise<RunningProxy> {
   const secure = tlsListener(options);
-  const server = new ProxyServer(options, log);
+  const server = new ProxyServer(options, loadRules(options), log);
   try {
     await server.start(secure);
   } catch (error) {
@@ -54,8 +57,10 @@ export async function startProxy(options: ProxyOptions, log: Logger): Promise<Ru
 class ProxyServer implements RunningProxy {
   readonly listeners: Listener[] = [];
   readonly #options: ProxyOptions;
+  readonly #rules: LoadedRules;
   readonly #log: Logger;
   readonly #stats = new Stats();
+  readonly #ledger: Ledger;
   readonly #sessions = new Set<Session>();
   /** Sockets of TLS clients, whose handshake may still be under way. */
   readonly #encrypted = new Set<Socket>();
@@ -69,12 +74,18 @@ class ProxyServer implements RunningProxy {
   readonly #told = new Set<string>();
   #emptied: (() => void) | undefined;
 
-  constructor(options: ProxyOptions, log: Logger) {
+  constructor(options: ProxyOptions, rules: LoadedRules, log: Logger) {
     this.#options = options;
+    this.#rules = rules;
     this.#log = log;
     const backend = createBackend(options);
+    this.#ledger = new Ledger({ mode: options.mode, limit: options.clientRecords });
     this.#probe = createProbe(backend, options.connectTimeout * 1000);
     this.#context = {
+      mode: options.mode,
+      queues: new Queues(),
+      policies: rules.policies,
+      clients: this.#ledger,
       backend,
       stats: this.#stats,
       log,
@@ -99,7 +110,8 @@ class ProxyServer implements RunningProxy {
     this.#admin = await startAdmin({
       listen: options.adminListen,
       log: this.#log,
-      metrics: createProxyMetrics(this.#stats),
+      metrics: createProxyMetrics(this.#stats, this.#ledger),
+      json: { '/clients': () => this.#ledger.document() },
       livez: () => ({ ok: true, reasons: [] }),
       readyz: async () => {
         const problem = this.#draining ? 'draining: no new connections' : await this.#probe.check();
@@ -111,9 +123,13 @@ class ProxyServer implements RunningProxy {
     this.#log.info(
       {
         listen: this.listeners.map(({ scheme, address }) => formatListen({ scheme, ...address })),
+        mode: options.mode,
         backend: formatHostPort(options.backend),
         backendTls: options.backendTls,
         backendProxyProtocol: options.backendProxyProtocol,
+        preset: this.#rules.preset,
+        rulesFile: options.rules,
+        rules: this.#rules.count,
         admin: formatHostPort(this.#admin.address),
       },
       'proxy is listening',
@@ -210,6 +226,7 @@ class ProxyServer implements RunningProxy {
         queueRewrites: rewrites['queue.declare'],
         exchangeRewrites: rewrites['exchange.declare'],
         bytesForwarded: octetsFromClients + octetsFromBackend,
+        clients: this.#ledger.summary().text,
       },
       'statistics since the start',
     );

@@ -1,8 +1,9 @@
 import { createMetrics, type Metrics } from '../common/metrics.ts';
+import type { Ledger } from './ledger.ts';
 import type { Stats } from './stats.ts';
 
-/** The proxy's metrics (documented in docs/proxy.md), read from its counters at each scrape. */
-export function createProxyMetrics(stats: Stats): Metrics {
+/** The proxy's metrics (documented in docs/proxy.md), read from its counters and its ledger at each scrape. */
+export function createProxyMetrics(stats: Stats, ledger: Ledger): Metrics {
   const metrics = createMetrics({ prefix: 'quorumbridge_proxy_' });
   metrics.counter(
     'connections_total',
@@ -21,6 +22,11 @@ export function createProxyMetrics(stats: Stats): Metrics {
     'Rewrites that could not keep all of what the client asked for.',
     () => Object.entries(stats.meaningChanges).map(([change, count]) => [{ change }, count] as const),
     ['change'],
+  );
+  metrics.counter(
+    'queues_deleted_total',
+    'Queues declared auto-delete that were deleted behind their last consumer.',
+    () => stats.queuesDeleted,
   );
   metrics.counter(
     'bytes_total',
@@ -45,6 +51,30 @@ export function createProxyMetrics(stats: Stats): Metrics {
     'Connections that the proxy ended or refused, by error code.',
     () => Object.entries(stats.errors).map(([code, count]) => [{ code }, count] as const),
     ['code'],
+  );
+  metrics.gauge(
+    'clients',
+    'Clients that are remembered, by whether they have needed the proxy.',
+    () => {
+      const { needing, others } = ledger.counts();
+      return [
+        [{ needs_proxy: 'yes' }, needing],
+        [{ needs_proxy: 'no' }, others],
+      ];
+    },
+    ['needs_proxy'],
+  );
+  metrics.counter('clients_evicted_total', 'Clients that were forgotten to make room.', () => ledger.evicted);
+  metrics.gauge(
+    'last_rewrite_timestamp_seconds',
+    'When the proxy was last needed, in seconds since 1970; 0: not since the start.',
+    () => (ledger.lastRewrite ?? 0) / 1000,
+  );
+  metrics.counter(
+    'client_usages_total',
+    'Operations of clients that RabbitMQ 4 refuses or takes otherwise.',
+    () => Object.entries(ledger.usages).map(([usage, count]) => [{ usage }, count] as const),
+    ['usage'],
   );
   return metrics;
 }

@@ -1,3 +1,4 @@
+import { MODES, PRESETS } from '../common/contract.ts';
 import { logLevels } from '../common/log.ts';
 import {
   filePath,
@@ -117,10 +118,35 @@ export const proxyOptions = {
     name: 'admin-listen',
     argument: 'HOST:PORT',
     env: 'QUORUMBRIDGE_ADMIN_LISTEN',
-    description: 'Where /livez, /readyz and /metrics are served, over plain HTTP.',
+    description: 'Where /livez, /readyz, /metrics and /clients are served, over plain HTTP.',
     default: { host: '127.0.0.1', port: 15695 },
     hiddenDefault: '127.0.0.1:15695',
     parse: hostPort(),
+  },
+  mode: {
+    name: 'mode',
+    argument: 'MODE',
+    env: 'QUORUMBRIDGE_MODE',
+    description:
+      'What is done about what RabbitMQ 4 refuses: transparent rewrites it; observe changes nothing and records what clients would need.',
+    default: 'transparent',
+    parse: oneOf(...MODES),
+  },
+  preset: {
+    name: 'preset',
+    argument: 'NAME',
+    env: 'QUORUMBRIDGE_PRESET',
+    description:
+      'Rules that the proxy brings along: generic, openstack or celery. They come behind those of --rules.',
+    hiddenDefault: 'generic, or what --rules names',
+    parse: oneOf(...PRESETS),
+  },
+  rules: {
+    name: 'rules',
+    argument: 'FILE',
+    env: 'QUORUMBRIDGE_RULES',
+    description: 'Rules for queues and exchanges, YAML or JSON; read at the start.',
+    parse: filePath(),
   },
   maxConnections: {
     name: 'max-connections',
@@ -129,6 +155,15 @@ export const proxyOptions = {
     description: 'Client connections at a time; more are refused. 0 is no limit.',
     default: 3000,
     parse: integer({ min: 0, max: 1_000_000 }),
+  },
+  clientRecords: {
+    name: 'client-records',
+    argument: 'COUNT',
+    env: 'QUORUMBRIDGE_CLIENT_RECORDS',
+    description:
+      'Clients that are remembered for /clients and quorumbridge report; those gone for the longest are forgotten first.',
+    default: 1000,
+    parse: integer({ min: 1, max: 10_000 }),
   },
   handshakeTimeout: {
     name: 'handshake-timeout',

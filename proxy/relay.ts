@@ -30,7 +30,7 @@ export interface RelayHandler {
  */
 export class Relay {
   readonly scanner: FrameScanner;
-  /** Set to stop at the end of the current frame: everything behind it is dropped. */
+  /** Set to pass nothing on behind the current frame; wanted frames are still shown. */
   stopping = false;
   /** Payloads of more octets are too large for the receiver: bodies are cut into several frames. 0 is no limit. */
   splitAbove = 0;
@@ -47,6 +47,12 @@ export class Relay {
   #frame: Uint8Array | undefined;
   #filled = 0;
   #inFrame = false;
+  /** Nothing is passed on any more. */
+  #muted = false;
+  /** Pieces of this call that came before that. */
+  #kept = 0;
+  /** Frames of the proxy's own that wait for the end of the frame under way. */
+  readonly #inserted: Uint8Array[] = [];
   /** The stream is held: what came behind the frame that holds it. */
   #held: Uint8Array | undefined;
 
@@ -63,7 +69,17 @@ export class Relay {
 
   /** Whether the relay passes nothing on any more: it was stopped, and the frame under way is complete. */
   get stopped(): boolean {
-    return this.error !== undefined || (this.stopping && !this.#inFrame);
+    return this.error !== undefined || this.#muted || (this.stopping && !this.#inFrame);
+  }
+
+  /**
+   * Puts a frame of the proxy's own behind the one under way.
+   * @returns true when there is none: the caller passes it on at once
+   */
+  insert(frame: Uint8Array): boolean {
+    if (this.atBoundary) return true;
+    this.#inserted.push(frame);
+    return false;
   }
 
   /**
@@ -72,8 +88,8 @@ export class Relay {
    *   and valid until the next call. After an `error` it holds what came before the fault, in whole frames.
    */
   push(chunk: Uint8Array, end: number): readonly Uint8Array[] {
-    this.#pieces.length = 0;
-    if (this.#held === undefined) return this.#run(chunk, end);
+    this.#begin();
+    if (this.#held === undefined) return this.#ending(this.#run(chunk, end));
     const held = new Uint8Array(this.#held.length + end);
     held.set(this.#held);
     held.set(chunk.subarray(0, end), this.#held.length);
@@ -90,13 +106,24 @@ export class Relay {
   release(frame: Uint8Array): readonly Uint8Array[] {
     const held = this.#held ?? new Uint8Array(0);
     this.#held = undefined;
-    this.#pieces.length = 0;
+    this.#begin();
     this.#pieces.push(frame);
-    return this.#run(held, held.length);
+    return this.#ending(this.#run(held, held.length));
   }
 
-  #run(chunk: Uint8Array, end: number): readonly Uint8Array[] {
-    if (this.stopped) return this.#pieces;
+  #begin(): void {
+    this.#pieces.length = 0;
+    this.#kept = 0;
+    if (this.stopping && !this.#inFrame) this.#muted = true;
+  }
+
+  #ending(pieces: Uint8Array[]): readonly Uint8Array[] {
+    if (this.#muted) pieces.length = Math.min(pieces.length, this.#kept);
+    return pieces;
+  }
+
+  #run(chunk: Uint8Array, end: number): Uint8Array[] {
+    if (this.error !== undefined) return this.#pieces;
     const { scanner } = this;
     scanner.start(0);
     let run = 0; // first octet of the chunk that is neither passed on nor collected
@@ -130,9 +157,16 @@ export class Relay {
           }
           whole = scanner.pos;
           this.#inFrame = false;
-          if (!this.stopping) break;
-          this.#passOn(chunk, run, whole);
-          return this.#pieces;
+          if (this.#inserted.length > 0 || (this.stopping && !this.#muted)) {
+            this.#passOn(chunk, run, whole);
+            run = whole;
+            this.#pieces.push(...this.#inserted.splice(0));
+          }
+          if (this.stopping && !this.#muted) {
+            this.#muted = true;
+            this.#kept = this.#pieces.length;
+          }
+          break;
         case SCAN.more:
           if (this.#frame !== undefined) {
             this.#frame.set(chunk.subarray(run, end), this.#filled);
@@ -151,7 +185,7 @@ export class Relay {
     }
   }
 
-  #refuseLarge(): readonly Uint8Array[] {
+  #refuseLarge(): Uint8Array[] {
     const { type, size, method } = this.scanner;
     const kind = type === FRAME_HEADER ? 'content header' : 'method';
     const text = `a ${kind} of ${size} octets doesn't fit the client's frame_max of ${this.splitAbove + FRAME_OVERHEAD}`;
@@ -211,7 +245,7 @@ export class Relay {
     return disorder === undefined ? undefined : new WireError(REPLY.unexpectedFrame, disorder, method);
   }
 
-  #fail(error: WireError): readonly Uint8Array[] {
+  #fail(error: WireError): Uint8Array[] {
     this.error = error;
     this.#frame = undefined;
     return this.#pieces;

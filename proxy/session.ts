@@ -163,7 +163,7 @@ export class Session {
       return;
     }
     if (kind === 'amqp-0-9-1') {
-      this.#conversation = new Conversation(this.#context.stats, {
+      this.#conversation = new Conversation(this.#context, this.#endpoints.sourceAddress, {
         opened: () => this.#opened(),
         toBroker: (pieces) => this.#passToBroker(pieces, false),
         existing: (method, refusal) => this.#existing(method, refusal),
@@ -220,7 +220,7 @@ export class Session {
       this.fail('CLIENT_FRAME', replyCode, message, method);
     } else if (fromClient.holding) {
       this.#toBackend!.hold();
-      this.#conversation!.ask();
+      this.#conversation!.unhold();
     } else this.#toBackend!.proceed();
   }
 
@@ -341,8 +341,11 @@ export class Session {
     if (backend === undefined || backend.destroyed) return;
     const conversation = this.#conversation;
     if (backend.connecting || conversation?.fromClient.atBoundary === false) backend.destroy();
-    else if (conversation?.open !== true || conversation.closeSeen || backend.readableEnded) backend.end();
-    else backend.end(encodeClose(REPLY.connectionForced, text));
+    else if (conversation?.open !== true || backend.readableEnded) backend.end();
+    else {
+      const words = conversation.closeSeen ? undefined : encodeClose(REPLY.connectionForced, text);
+      conversation.leave(() => (words === undefined ? backend.end() : backend.end(words)));
+    }
   }
 
   #enterClosing(): void {
@@ -361,6 +364,7 @@ export class Session {
     }
     if (this.#state === 'closed') return;
     this.#state = 'closed';
+    this.#conversation?.ended();
     this.#context.log.debug(this.#who(), 'connection ended');
     this.#context.ended(this);
   }

@@ -12,6 +12,8 @@ export class Stats {
   readonly rewrites = zeros(REWRITTEN_METHODS);
   /** Rewrites that could not keep all of what the client asked for, by what changed. */
   readonly meaningChanges = zeros(MEANING_CHANGES);
+  /** Queues deleted behind the last consumer, as auto-delete queues are. */
+  queuesDeleted = 0;
   /** Octets of AMQP (without TLS) taken from clients and from the backend. */
   octetsFromClients = 0;
   octetsFromBackend = 0;

@@ -1,5 +1,5 @@
 import { METHOD } from '../../amqp/constants.ts';
-import { rewriteBasicConsume } from './basic-consume.ts';
+import { consumeTrial, rewriteBasicConsume } from './basic-consume.ts';
 import { rewriteBasicQos } from './basic-qos.ts';
 import { exchangeTrial, rewriteExchangeDeclare } from './exchange-declare.ts';
 import { queueTrial, rewriteQueueDeclare } from './queue-declare.ts';
@@ -14,11 +14,11 @@ const queueDeclare: Rule = {
 const exchangeDeclare: Rule = {
   name: 'exchange.declare',
   rewrite: rewriteExchangeDeclare,
-  trial: exchangeTrial,
+  trial: () => exchangeTrial,
 };
 const queueDelete: Rule = { name: 'queue.delete', rewrite: rewriteQueueDelete, trial: deleteTrial };
 const basicQos: Rule = { name: 'basic.qos', rewrite: rewriteBasicQos };
-const basicConsume: Rule = { name: 'basic.consume', rewrite: rewriteBasicConsume };
+const basicConsume: Rule = { name: 'basic.consume', rewrite: rewriteBasicConsume, trial: consumeTrial };
 
 /** The rule for a method (class * 65536 + method) that a client sends, or undefined: no rule concerns it. */
 export function ruleFor(method: number): Rule | undefined {

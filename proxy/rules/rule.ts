@@ -1,3 +1,6 @@
+import type { Policy } from '../policy/policy.ts';
+import type { BrokerVersion } from '../version.ts';
+
 /**
  * Where a rewrite can't keep all of what the client asked for: counted for each frame, by these names, and explained in
  * docs/proxy.md (a test holds the two together).
@@ -5,6 +8,7 @@
 export const MEANING_CHANGES = [
   'auto-delete',
   'server-named',
+  'delivery-limit',
   'priority',
   'overflow-dead-letter',
   'global-prefetch',
@@ -13,8 +17,15 @@ export const MEANING_CHANGES = [
 
 export type MeaningChange = (typeof MEANING_CHANGES)[number];
 
-/** Told each change of meaning that a rewrite makes. */
-export type Report = (change: MeaningChange) => void;
+/** What a rewrite depends on besides the frame, and whom it tells what it does. */
+export interface RuleContext {
+  readonly broker: BrokerVersion;
+  readonly policy: Policy;
+  /** Told each change of meaning that the rewrite makes. */
+  change(change: MeaningChange): void;
+  /** Told each thing that the rewrite does and why, in words; constant texts, for this is on the path of frames. */
+  step(text: string): void;
+}
 
 /** The methods that are rewritten: the labels of their counters. connection.tune-ok is negotiated, without a rule. */
 export const REWRITTEN_METHODS = [
@@ -26,16 +37,18 @@ export const REWRITTEN_METHODS = [
   'queue.delete',
 ] as const;
 
+export type RewrittenMethod = (typeof REWRITTEN_METHODS)[number];
+
 /** A method that is rewritten on its way to the broker. */
 export interface Rule {
-  readonly name: Exclude<(typeof REWRITTEN_METHODS)[number], 'connection.tune-ok'>;
+  readonly name: Exclude<RewrittenMethod, 'connection.tune-ok'>;
   /**
    * From a complete frame to the frame that the broker gets: the same array when nothing changes.
    * @throws WireError 502 when the method is malformed
    */
-  rewrite(frame: Uint8Array, report: Report): Uint8Array;
-  /** Of methods that depend on what the broker has: it is asked before the client's own is sent. */
-  readonly trial?: Trial;
+  rewrite(frame: Uint8Array, context: RuleContext): Uint8Array;
+  /** Where a frame depends on what the broker has: it is asked before the client's own is sent. */
+  trial?(frame: Uint8Array, context: RuleContext): Trial | undefined;
 }
 
 /** What a broker says to a question: a channel exception, or it takes it. The counts are those of a queue. */
@@ -50,6 +63,8 @@ export interface Tried {
   readonly frame: Uint8Array;
   readonly edited: Uint8Array;
   readonly virtualHost: string;
+  /** Milliseconds since the question was asked for the first time. */
+  readonly waited: number;
 }
 
 /** How the client's method goes on. */
@@ -61,13 +76,23 @@ export interface Settlement {
   readonly refusal?: Uint8Array;
 }
 
+/** The same question, asked again. */
+export interface Retry {
+  /** Milliseconds to wait before it. */
+  readonly againIn: number;
+}
+
 /** A question to the broker, on a channel of the proxy's own, and what its answer means. */
 export interface Trial {
-  /** Without an answer the client's own frame is sent; else the rewritten one would do, and once taken it is not asked again. */
-  readonly mandatory: boolean;
-  /** Whether there is something to ask: not about what is the connection's own, or has no name. */
-  isAsked(frame: Uint8Array): boolean;
+  /**
+   * `edited` only about a frame that the rewrite has changed, `always` about each.
+   */
+  readonly asks: 'edited' | 'always';
+  /** A frame that was taken once is taken again, without asking. */
+  readonly remembered: boolean;
+  /** The rewritten frame won't do without an answer: where the broker can't be asked, the client's own is sent. */
+  readonly needed: boolean;
   /** The question, as a frame on the proxy's channel. */
   question(tried: Tried, channel: number): Uint8Array;
-  settle(tried: Tried, answer: Answer): Settlement;
+  settle(tried: Tried, answer: Answer): Settlement | Retry;
 }

@@ -161,11 +161,15 @@ export async function connectPeer(port: number): Promise<Peer> {
   return peer;
 }
 
-/** Walks a client and the scripted broker through the handshake; answers both ends, with nothing left unread. */
+/**
+ * Walks a client and the scripted broker through the handshake; answers both ends, with nothing left unread. With a
+ * `channelMax` below 2047 the proxy has a channel of its own, the one above it.
+ */
 export async function openThrough(
   broker: ScriptedBroker,
   port: number,
   frameMax = 131_072,
+  channelMax = 2047,
 ): Promise<{ client: Peer; upstream: Peer }> {
   const arriving = broker.next();
   const client = await connectPeer(port);
@@ -176,7 +180,7 @@ export async function openThrough(
     [upstream, client, method(0, 10, 10, Buffer.from('start'))],
     [client, upstream, method(0, 10, 11, Buffer.from('start-ok'))],
     [upstream, client, method(0, 10, 30, tuneArguments(frameMax))],
-    [client, upstream, method(0, 10, 31, tuneArguments(frameMax))],
+    [client, upstream, method(0, 10, 31, tuneArguments(frameMax, channelMax))],
     [client, upstream, method(0, 10, 40, OPEN_ARGUMENTS)],
     [upstream, client, method(0, 10, 41, Buffer.of(0))],
   ] as const) {

@@ -75,6 +75,8 @@ describe("the proxy's bundle", () => {
     expect(missing.status).toBe(2);
     expect(missing.stderr).toContain('option --backend is required');
     expect(run(proxy, 'webhook').stderr).toContain("unknown command 'webhook'");
+    const explained = run(proxy, 'rewrite', '--explain={"queue":"q"}', '--preset=openstack');
+    expect(explained.stdout).toContain('"x-queue-type":"quorum"');
   });
 
   it('serves, is alive, and ends in good order on SIGTERM', async () => {

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { readQueueDeclare as spansOf } from '../../../amqp/method.ts';
-import { int32Value, longstrValue, withBits, withEntry, withoutEntry } from '../../../amqp/splice.ts';
+import { longstrValue, withBits, withEntry, withoutEntry } from '../../../amqp/splice.ts';
 import { WireError } from '../../../amqp/error.ts';
 import { findEntry } from '../../../amqp/table.ts';
 import { entriesArbitrary, fieldArbitrary } from '../../support/amqp-arbitraries.ts';
@@ -184,11 +184,5 @@ describe('a table that is malformed', () => {
 describe('values to put', () => {
   it.each(['', 'quorum', 'reject-publish'])('%j is a longstr', (text) => {
     expect(Buffer.from(longstrValue(text))).toEqual(encodeField(longstr(text)));
-  });
-
-  it('numbers are signed 32 bit integers', () => {
-    for (const value of [0, 1, -1, 1_800_000, 0x7fff_ffff, -0x8000_0000]) {
-      expect(Buffer.from(int32Value(value))).toEqual(encodeField({ tag: 'I', value }));
-    }
   });
 });

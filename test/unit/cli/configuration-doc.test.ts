@@ -3,11 +3,13 @@ import { describe, expect, it } from 'vitest';
 import { type CommandSpec, configOption, defaultText, exitCodes } from '../../../cli/command.ts';
 import { command as inject } from '../../../cli/inject.ts';
 import { command as proxy } from '../../../cli/proxy.ts';
+import { command as report } from '../../../cli/report.ts';
+import { command as rewrite } from '../../../cli/rewrite.ts';
 import { command as webhook } from '../../../cli/webhook.ts';
 import { type HostPort, type OptionSpec, formatHostPort } from '../../../common/options.ts';
 
 const text = readFileSync(new URL('../../../docs/configuration.md', import.meta.url), 'utf8');
-const commands: readonly CommandSpec[] = [proxy, webhook, inject];
+const commands: readonly CommandSpec[] = [proxy, webhook, inject, rewrite, report];
 
 /** The rows of the first table below a heading, without its two head lines. */
 function rowsBelow(heading: string): string[] {

@@ -65,9 +65,29 @@ describe('startAdmin', () => {
     expect(await get(admin, '/metrics')).toEqual([500, 'metrics could not be collected; the log says why\n']);
   });
 
+  it('serves JSON as it is at that moment, and 500 without detail when it fails', async () => {
+    let count = 0;
+    const broken = (): never => {
+      throw new Error('inner detail');
+    };
+    const admin = await start({ json: { '/clients': () => ({ count: ++count }), '/broken': broken } });
+    const url = `http://127.0.0.1:${admin.address.port}/clients`;
+    const response = await fetch(url);
+    expect(response.headers.get('content-type')).toBe('application/json');
+    expect(await response.text()).toBe('{"count":1}\n');
+    expect(await get(admin, '/clients?pretty')).toEqual([200, '{"count":2}\n']);
+    expect(await get(admin, '/clients', { method: 'HEAD' })).toEqual([200, '']);
+    expect((await get(admin, '/clients', { method: 'DELETE' }))[0]).toBe(405);
+    expect(await get(admin, '/broken')).toEqual([500, '/broken could not be answered; the log says why\n']);
+    expect(await get(admin, '/client')).toEqual([
+      404,
+      'not found: there are /livez, /readyz, /metrics, /clients and /broken\n',
+    ]);
+  });
+
   it('answers 404 elsewhere, 405 to other methods, and HEAD without a body', async () => {
     const admin = await start();
-    expect((await get(admin, '/'))[0]).toBe(404);
+    expect(await get(admin, '/')).toEqual([404, 'not found: there are /livez, /readyz and /metrics\n']);
     expect((await get(admin, '/constructor'))[0]).toBe(404);
     expect((await get(admin, '/livez', { method: 'POST', body: 'x' }))[0]).toBe(405);
     expect(await get(admin, '/livez', { method: 'HEAD' })).toEqual([200, '']);

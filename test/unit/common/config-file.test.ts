@@ -36,7 +36,7 @@ describe('parseConfig', () => {
     ['a key given twice', 'a: 1\na: 2', /^f:2:1: Map keys must be unique/],
     ['a list', '- a', /^f:1:1: expected a mapping/],
     ['a bare word', 'word', /^f:1:1: expected a mapping/],
-    ['a key that is no name', '? [a]\n: 1', /^f:1:3: expected the name of an option as key/],
+    ['a key that is no name', '? [a]\n: 1', /^f:1:3: expected a name as key/],
     ['two documents', 'a: 1\n---\nb: 2', /^f:2:1: /],
   ])('refuses %s and says where', (_, source, message) => {
     expect(() => parseConfig('f', source)).toThrow(UsageError);

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { PROXY_ERRORS } from '../../../proxy/errors.ts';
+import { Ledger } from '../../../proxy/ledger.ts';
 import { createProxyMetrics } from '../../../proxy/metrics.ts';
 import { AUTO_DELETE_EXPIRES } from '../../../proxy/rules/queue-declare.ts';
 import { MEANING_CHANGES } from '../../../proxy/rules/rule.ts';
@@ -20,7 +21,7 @@ describe('docs/proxy.md', () => {
   });
 
   it('lists exactly the metrics that there are, with their types', async () => {
-    const text = await createProxyMetrics(new Stats()).text();
+    const text = await createProxyMetrics(new Stats(), new Ledger({ mode: 'transparent', limit: 1 })).text();
     const served = [...text.matchAll(/^# TYPE (quorumbridge_\w+) (\w+)$/gm)].map((line) => [
       line[1],
       line[2],

@@ -14,6 +14,7 @@ import {
   readQueueDeclare,
 } from '../../support/amqp-frames.ts';
 import { amidst } from '../../support/amqp-streams.ts';
+import { ruleContext } from '../../support/rule-context.ts';
 
 /** The numbers are the rows of the measurements on RabbitMQ 3.10, 4.0 and 4.3 that the rules follow (4.3 as upstream ships it). */
 
@@ -35,11 +36,11 @@ function rewrite(frame: Buffer): Uint8Array {
   const rule = ruleFor(frame.readUInt32BE(7))!;
   const within = amidst(frame, 0x5a);
   const larger = new Uint8Array(within.buffer).slice();
-  const edited = rule.rewrite(within, () => {});
+  const edited = rule.rewrite(within, ruleContext());
   expect(new Uint8Array(within.buffer)).toEqual(larger);
   // "the same array when nothing changes", and again: what was rewritten is as it should be
   expect(edited === within).toBe(Buffer.compare(edited, within) === 0);
-  expect(rule.rewrite(edited, () => {})).toBe(edited);
+  expect(rule.rewrite(edited, ruleContext())).toBe(edited);
   return edited;
 }
 
@@ -148,7 +149,10 @@ const newQueues: readonly Row[] = [
     { name: '', flags: EXCLUSIVE },
     DURABLE | AUTO_DELETE,
   ),
-  ...untouched('1.15 server-named, durable: left alone,', { name: '', flags: DURABLE }),
+  ...untouched('1.15 server-named, durable, exclusive: left alone,', {
+    name: '',
+    flags: DURABLE | EXCLUSIVE,
+  }),
   ...untouched('1.16 server-named, type quorum: left alone,', { name: '', entries: [QUORUM] }),
   ...['amq.foo', 'amq.gen-x', 'amq.', 'amq.rabbitmq.reply-to'].flatMap((name) =>
     untouched(`1.17, 5.20 reserved name ${name}: left alone,`, {
@@ -244,7 +248,7 @@ const argumentsOfQueues: readonly Row[] = [
       entries: [text('x-overflow', 'reject-publish'), int('x-max-length', 2), QUORUM],
     },
   },
-  ...['x-queue-master-locator', 'x-queue-version'].map((key) => ({
+  ...['x-queue-master-locator', 'x-queue-version', 'x-consumer-timeout'].map((key) => ({
     row: `4.13 ${key} on an exclusive queue: stripped, and nothing else`,
     declare: { flags: EXCLUSIVE | AUTO_DELETE, entries: [CLASSIC, text(key, 'x'), int('x-max-priority', 3)] },
     becomes: { entries: [CLASSIC, int('x-max-priority', 3)] },
@@ -325,15 +329,17 @@ function rewritten(name: Buffer, flags: number, entries: readonly Entry[]): [num
     return at === -1 ? [...list, one] : others.with(at, one);
   };
   if (flags & PASSIVE || name.subarray(0, 4).toString('latin1') === 'amq.') return [flags, [...entries]];
-  if (flags & EXCLUSIVE) return [flags, without(entries, ['x-queue-master-locator', 'x-queue-version'])];
+  if (flags & EXCLUSIVE)
+    return [flags, without(entries, ['x-queue-master-locator', 'x-queue-version', 'x-consumer-timeout'])];
   const type = first(entries, 'x-queue-type');
   if (type && !isText(type, '', 'classic', 'quorum')) return [flags, [...entries]];
-  if (nameless && (flags & DURABLE || isText(type, 'quorum'))) return [flags, [...entries]];
+  if (nameless && isText(type, 'quorum')) return [flags, [...entries]];
   let edited = without(entries, ILLEGAL_ON_QUORUM);
   if (isText(first(edited, 'x-overflow'), 'reject-publish-dlx'))
     edited = put(edited, text('x-overflow', 'reject-publish'));
   edited = put(edited, QUORUM);
-  if ((nameless || flags & AUTO_DELETE) && first(edited, 'x-expires') === undefined) edited.push(EXPIRES);
+  const passing = flags & AUTO_DELETE || (nameless && !(flags & DURABLE));
+  if (passing && first(edited, 'x-expires') === undefined) edited.push(EXPIRES);
   return [(flags | DURABLE) & ~AUTO_DELETE, edited];
 }
 
@@ -343,7 +349,14 @@ const argumentArbitrary: fc.Arbitrary<Entry> = fc.oneof(
   fc
     .tuple(
       fc.oneof(
-        fc.constantFrom(...ILLEGAL_ON_QUORUM, 'x-expires', 'x-overflow', 'x-queue-typ', 'other'),
+        fc.constantFrom(
+          ...ILLEGAL_ON_QUORUM,
+          'x-expires',
+          'x-consumer-timeout',
+          'x-overflow',
+          'x-queue-typ',
+          'other',
+        ),
         fc.uint8Array({ maxLength: 8 }),
       ),
       fieldArbitrary,
@@ -512,7 +525,7 @@ describe('the rules', () => {
 /** The reply code of the WireError that the frame's rule must throw. */
 function replyCodeOf(frame: Buffer): number {
   try {
-    ruleFor(frame.readUInt32BE(7))!.rewrite(frame, () => {});
+    ruleFor(frame.readUInt32BE(7))!.rewrite(frame, ruleContext());
   } catch (error) {
     if (error instanceof WireError) return error.replyCode;
     throw error;

@@ -1,0 +1,69 @@
+/** Names that are remembered; of more, the one that was declared longest ago is forgotten. */
+const REMEMBERED_MAX = 20_000;
+
+/**
+ * What the connections of a proxy know of the broker's queues together, by virtual host and name: which of them have to go
+ * with their last consumer, and which have an exclusive consumer. Quorum queues do neither by themselves.
+ */
+export class Queues {
+  readonly #autoDelete = new Set<string>();
+  /** Consumers of auto-delete queues, of all connections of the proxy. */
+  readonly #consumers = new Map<string, number>();
+  /** Who holds it: one object for each connection. */
+  readonly #exclusive = new Map<string, object>();
+
+  /** A queue was declared auto-delete and is a quorum queue. */
+  declaredAutoDelete(virtualHost: string, queue: string): void {
+    const key = keyOf(virtualHost, queue);
+    this.#autoDelete.delete(key);
+    this.#autoDelete.add(key);
+    if (this.#autoDelete.size <= REMEMBERED_MAX) return;
+    const [oldest] = this.#autoDelete;
+    this.#autoDelete.delete(oldest!);
+  }
+
+  isAutoDelete(virtualHost: string, queue: string): boolean {
+    return this.#autoDelete.has(keyOf(virtualHost, queue));
+  }
+
+  /** The queue is gone. */
+  deleted(virtualHost: string, queue: string): void {
+    this.#autoDelete.delete(keyOf(virtualHost, queue));
+  }
+
+  /** An auto-delete queue gets a consumer. */
+  consumerCame(virtualHost: string, queue: string): void {
+    const key = keyOf(virtualHost, queue);
+    this.#consumers.set(key, (this.#consumers.get(key) ?? 0) + 1);
+  }
+
+  /** It has lost one. @returns whether that was the last one, as far as the proxy knows */
+  consumerWent(virtualHost: string, queue: string): boolean {
+    const key = keyOf(virtualHost, queue);
+    const left = (this.#consumers.get(key) ?? 1) - 1;
+    if (left > 0) this.#consumers.set(key, left);
+    else this.#consumers.delete(key);
+    return left <= 0;
+  }
+
+  /** Whether a connection has an exclusive consumer on the queue. */
+  isInExclusiveUse(virtualHost: string, queue: string): boolean {
+    return this.#exclusive.has(keyOf(virtualHost, queue));
+  }
+
+  /** A connection is about to have the exclusive consumer. */
+  hold(virtualHost: string, queue: string, holder: object): void {
+    this.#exclusive.set(keyOf(virtualHost, queue), holder);
+  }
+
+  /** The exclusive consumer is gone, if it was this connection's. */
+  release(virtualHost: string, queue: string, holder: object): void {
+    const key = keyOf(virtualHost, queue);
+    if (this.#exclusive.get(key) === holder) this.#exclusive.delete(key);
+  }
+}
+
+/** A virtual host's name may hold any character, so its length comes first. */
+function keyOf(virtualHost: string, queue: string): string {
+  return `${virtualHost.length}:${virtualHost}${queue}`;
+}

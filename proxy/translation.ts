@@ -1,0 +1,250 @@
+import { FRAME_HEADER_SIZE, METHOD } from '../amqp/constants.ts';
+import {
+  BASIC_CONSUME,
+  channelOf,
+  QUEUE_DELETE,
+  readBasicConsume,
+  readQueueDeclare,
+  readQueueDelete,
+} from '../amqp/method.ts';
+import { withShortstr } from '../amqp/splice.ts';
+import { FollowUp } from './followup.ts';
+import type { Lookup } from './lookup.ts';
+import type { Queues } from './queues.ts';
+import { refuseConsume } from './rules/basic-consume.ts';
+import { ruleFor } from './rules/index.ts';
+import { hasLostAutoDelete } from './rules/queue-declare.ts';
+import type { RewrittenMethod, RuleContext, Settlement, Trial } from './rules/rule.ts';
+
+/** Declares of a connection that are remembered as taken; beyond that, it begins anew. */
+const ACCEPTED_MAX = 100;
+
+/** Octets of a declare that is remembered: a client's memory in the proxy is bounded. */
+const ACCEPTED_SIZE = 512;
+
+export interface TranslationSettings {
+  readonly rules: RuleContext;
+  readonly virtualHost: string;
+  readonly queues: Queues;
+  /** undefined where the client leaves no channel for it. */
+  readonly lookup: Lookup | undefined;
+  /** Passes a frame on to the broker, behind all that was passed on before. */
+  readonly send: (frame: Uint8Array) => void;
+  /** Lets the client's stream go on that was held, with this frame in the place of the one that held it. */
+  readonly release: (frame: Uint8Array) => void;
+  readonly rewritten: (method: RewrittenMethod) => void;
+  /** Something is used as it exists, which the broker's text says. */
+  readonly existing: (method: RewrittenMethod, refusal: string) => void;
+  /** An auto-delete queue was deleted behind its last consumer. */
+  readonly deleted: () => void;
+}
+
+/** What the client's stream is held for. */
+interface Held {
+  readonly method: RewrittenMethod;
+  readonly trial: Trial;
+  readonly frame: Uint8Array;
+  readonly edited: Uint8Array;
+  /** Milliseconds of performance.now() at the first question. */
+  readonly since: number;
+}
+
+/** The client's methods as the broker gets them, once the connection is open. */
+export class Translation {
+  readonly #settings: TranslationSettings;
+  readonly #follow: FollowUp | undefined;
+  /** What the client gets for the broker's next channel.close, by channel. */
+  readonly #refusals = new Map<number, Uint8Array>();
+  /** The queue that was declared last on each channel, an octet a character: what an empty name means. */
+  readonly #declared = new Map<number, string>();
+  readonly #accepted = new Set<string>();
+  /** A method that holds the client's stream and has not been asked about yet. */
+  #held: Held | undefined;
+  #retry: NodeJS.Timeout | undefined;
+
+  constructor(settings: TranslationSettings) {
+    const { lookup, queues, virtualHost, send, deleted } = settings;
+    this.#settings = settings;
+    this.#follow =
+      lookup === undefined ? undefined : new FollowUp({ lookup, queues, virtualHost, send, deleted });
+  }
+
+  /** Whether frames of this method of the client have to be shown. */
+  wants(method: number): boolean {
+    return (
+      ruleFor(method) !== undefined ||
+      ((method === METHOD.basicCancel || method === METHOD.channelClose) &&
+        this.#follow?.followsEnds === true)
+    );
+  }
+
+  /**
+   * A frame of the client.
+   * @returns what the broker gets; undefined holds the client's stream until the broker has been asked
+   * @throws WireError 502 when it is malformed
+   */
+  translate(frame: Uint8Array, method: number): Uint8Array | undefined {
+    const rule = ruleFor(method);
+    if (rule === undefined) return this.#ends(frame, method);
+    const { rules, lookup, rewritten } = this.#settings;
+    const named = this.#named(frame, method);
+    const trial = rule.trial?.(named, rules);
+    if (trial?.needed === true && lookup === undefined) return frame;
+    const edited = rule.rewrite(named, rules);
+    if (edited !== named) rewritten(rule.name);
+    const concerned = trial !== undefined && (trial.asks === 'always' || edited !== named);
+    if (!concerned || lookup === undefined || (trial.remembered && this.#isAccepted(edited)))
+      return this.#sent(named, edited);
+    this.#held = { method: rule.name, trial, frame: named, edited, since: performance.now() };
+    return undefined;
+  }
+
+  /**
+   * Asks the broker what the client's stream is held for; to be called when all that came before has been passed on.
+   * The answer lets the stream go on.
+   */
+  ask(): void {
+    const held = this.#held;
+    const { lookup } = this.#settings;
+    if (held === undefined || lookup === undefined) return;
+    this.#held = undefined;
+    if (this.#follow?.unsettled === true) this.#follow.whenSettled(() => this.#ask(held, lookup));
+    else this.#ask(held, lookup);
+  }
+
+  #ask(held: Held, lookup: Lookup): void {
+    const { virtualHost } = this.#settings;
+    const { trial, frame, edited } = held;
+    const tried = { frame, edited, virtualHost, waited: performance.now() - held.since };
+    lookup.ask({
+      frame: trial.question(tried, lookup.channel),
+      answer: (answer) => {
+        if (answer.refusal === undefined && trial.remembered) this.#accept(edited);
+        const settlement = trial.settle(tried, answer);
+        if ('againIn' in settlement)
+          this.#retry = setTimeout(() => this.#ask(held, lookup), settlement.againIn);
+        else this.#settle(held, settlement);
+        return undefined;
+      },
+    });
+  }
+
+  #settle({ method, frame }: Held, { send, existing, refusal }: Settlement): void {
+    if (existing !== undefined) this.#settings.existing(method, existing);
+    if (refusal !== undefined) this.#refusals.set(channelOf(send), refusal);
+    this.#settings.release(this.#sent(frame, send));
+  }
+
+  /** What is on its way to the broker in the place of the client's frame. @returns what is sent for it */
+  #sent(frame: Uint8Array, send: Uint8Array): Uint8Array {
+    const method = methodOf(send);
+    if (method === METHOD.queueDeclare) this.#declares(frame, send);
+    return method === METHOD.basicConsume ? this.#consumes(send) : send;
+  }
+
+  #declares(frame: Uint8Array, sent: Uint8Array): void {
+    const { nameStart, nameEnd } = readQueueDeclare(sent);
+    const channel = channelOf(sent);
+    const queue = latin1(sent, nameStart, nameEnd);
+    if (queue === '') this.#declared.delete(channel);
+    else this.#declared.set(channel, queue);
+    const { queues, virtualHost } = this.#settings;
+    if (hasLostAutoDelete(frame, sent)) queues.declaredAutoDelete(virtualHost, queue);
+  }
+
+  #consumes(frame: Uint8Array): Uint8Array {
+    const { nameStart, nameEnd } = readBasicConsume(frame);
+    const channel = channelOf(frame);
+    const queue = latin1(frame, nameStart, nameEnd) || this.#declared.get(channel);
+    if (queue === undefined || this.#follow === undefined) return frame;
+    if (!this.#follow.isKeptAway(queue)) return this.#follow.consumes(frame, queue);
+    const { send, refusal } = refuseConsume(frame, this.#settings.virtualHost);
+    this.#refusals.set(channel, refusal);
+    return send;
+  }
+
+  /** A conditional queue.delete or an exclusive basic.consume of the queue that was declared last, with its name. */
+  #named(frame: Uint8Array, method: number): Uint8Array {
+    if (method !== METHOD.queueDelete && method !== METHOD.basicConsume) return frame;
+    const { nameStart, nameEnd, flagsAt } =
+      method === METHOD.queueDelete ? readQueueDelete(frame) : readBasicConsume(frame);
+    const asked =
+      method === METHOD.queueDelete ? QUEUE_DELETE.ifUnused | QUEUE_DELETE.ifEmpty : BASIC_CONSUME.exclusive;
+    const queue = this.#declared.get(channelOf(frame));
+    if (nameStart !== nameEnd || (frame[flagsAt]! & asked) === 0 || queue === undefined) return frame;
+    return withShortstr(frame, nameStart - 1, queue);
+  }
+
+  /** A basic.cancel or channel.close. */
+  #ends(frame: Uint8Array, method: number): Uint8Array {
+    if (this.#follow === undefined) return frame;
+    return method === METHOD.basicCancel ? this.#follow.cancels(frame) : this.#follow.closes(frame);
+  }
+
+  /** Whether a method that the broker sends on one of the client's channels has to be shown. */
+  wantsFromBroker(method: number, channel: number): boolean {
+    if (method === METHOD.channelClose || method === METHOD.channelCloseOk) {
+      if (this.#refusals.has(channel) || this.#declared.has(channel)) return true;
+    }
+    return this.#follow?.wants(method) === true;
+  }
+
+  /** Such a method. @returns what the client gets, empty for nothing */
+  heard(frame: Uint8Array, method: number): Uint8Array {
+    const channel = channelOf(frame);
+    let shown = frame;
+    if (method === METHOD.channelClose || method === METHOD.channelCloseOk) {
+      this.#declared.delete(channel);
+      if (method === METHOD.channelClose) shown = this.#refusals.get(channel) ?? frame;
+      this.#refusals.delete(channel);
+    }
+    const passed = this.#follow?.heard(frame, method) ?? frame;
+    return passed === frame ? shown : passed;
+  }
+
+  /** Whether the client's connection can't be closed yet. */
+  get detains(): boolean {
+    return this.#follow?.detains === true;
+  }
+
+  /** The client goes. @param done called when the broker has been told all that has to come before */
+  leave(done: () => void): void {
+    clearTimeout(this.#retry);
+    if (this.#follow === undefined) done();
+    else this.#follow.leave(done);
+  }
+
+  /** The connection has ended. */
+  ended(): void {
+    clearTimeout(this.#retry);
+    this.#follow?.ended();
+  }
+
+  /**
+   * Declares that the broker has taken once are taken again: a client that repeats itself isn't held for each. While a
+   * queue may be about to be deleted behind its last consumer, its declare waits for that.
+   */
+  #isAccepted(edited: Uint8Array): boolean {
+    const settled = this.#settings.lookup?.idle === true && this.#follow?.unsettled === false;
+    return settled && this.#accepted.has(fingerprint(edited));
+  }
+
+  #accept(edited: Uint8Array): void {
+    if (edited.length > ACCEPTED_SIZE) return;
+    if (this.#accepted.size >= ACCEPTED_MAX) this.#accepted.clear();
+    this.#accepted.add(fingerprint(edited));
+  }
+}
+
+function methodOf(frame: Uint8Array): number {
+  return Buffer.from(frame.buffer, frame.byteOffset, frame.length).readUInt32BE(FRAME_HEADER_SIZE);
+}
+
+function latin1(frame: Uint8Array, start: number, end: number): string {
+  return Buffer.from(frame.buffer, frame.byteOffset, frame.length).toString('latin1', start, end);
+}
+
+/** Equal for declares that are equal on whatever channel. */
+function fingerprint(frame: Uint8Array): string {
+  return latin1(frame, FRAME_HEADER_SIZE, frame.length);
+}

@@ -1,0 +1,39 @@
+import { expect, it } from 'vitest';
+import { Queues } from '../../../proxy/queues.ts';
+
+it('queues of one name in two virtual hosts are two', () => {
+  const queues = new Queues();
+  queues.declaredAutoDelete('ab', 'c');
+  expect(queues.isAutoDelete('ab', 'c')).toBe(true);
+  expect(queues.isAutoDelete('a', 'bc')).toBe(false);
+});
+
+it('remembers 20,000 auto-delete queues, and forgets the one that was declared longest ago', () => {
+  const queues = new Queues();
+  for (let i = 0; i < 20_000; i++) queues.declaredAutoDelete('/', `q${i}`);
+  queues.declaredAutoDelete('/', 'q0');
+  queues.declaredAutoDelete('/', 'one more');
+  expect(['q0', 'q1', 'q2', 'one more'].map((name) => queues.isAutoDelete('/', name))).toEqual([
+    true,
+    false,
+    true,
+    true,
+  ]);
+});
+
+it('tells the last consumer of a queue', () => {
+  const queues = new Queues();
+  queues.consumerCame('/', 'q');
+  queues.consumerCame('/', 'q');
+  expect([queues.consumerWent('/', 'q'), queues.consumerWent('/', 'q')]).toEqual([false, true]);
+});
+
+it('an exclusive consumer is released by its holder alone', () => {
+  const queues = new Queues();
+  const [one, other] = [{}, {}];
+  queues.hold('/', 'q', one);
+  queues.release('/', 'q', other);
+  expect(queues.isInExclusiveUse('/', 'q')).toBe(true);
+  queues.release('/', 'q', one);
+  expect(queues.isInExclusiveUse('/', 'q')).toBe(false);
+});
