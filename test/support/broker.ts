@@ -17,6 +17,8 @@ export interface BrokerSettings {
   conf?: string;
   /** The whole advanced.config. */
   advanced?: string;
+  /** Enabled besides rabbitmq_management; restarts don't change them. */
+  plugins?: string[];
   /** Files that the server sees in @FILES@, by name. */
   files?: Record<string, string | Buffer>;
   /** An empty folder for the settings; its owner deletes it. Default: a temporary one. */
@@ -143,6 +145,7 @@ export async function startBroker(version: BrokerVersion, settings: BrokerSettin
   const folder = settings.folder ?? (await mkdtemp(join(tmpdir(), 'quorumbridge-broker-')));
   const paths = await writeSettings(folder, settings);
   const options = ['--conf', paths.conf, '--advanced', paths.advanced];
+  if (settings.plugins !== undefined) options.push('--plugins', settings.plugins.join(','));
   const child = new Child(`RabbitMQ ${version}`, SCRIPT, ['run', version, ...options], {
     ownSession: true,
     onLine: (line, stream) => {

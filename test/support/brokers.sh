@@ -22,7 +22,7 @@ usage:
   brokers.sh install NAME...     fetch into the cache; NAME: a VERSION (3.10 4.0 4.3) or a CLIENT (amqp-tools: the C
                                  tools, kombu: with Celery, oslo: oslo.messaging, pika)
   brokers.sh check NAME          exit 0: in the cache (or an image); 1: can be fetched; 3: not possible here (says why)
-  brokers.sh start VERSION [--conf FILE] [--advanced FILE]
+  brokers.sh start VERSION [--conf FILE] [--advanced FILE] [--plugins NAME,...]
                                  start a node; prints its line and returns when AMQP and management answer
   brokers.sh run VERSION [same]  the same, then obeys stdin: `restart` (files read again) prints a new line, `replace`
                                  the same with empty storage,
@@ -34,6 +34,7 @@ usage:
                                  run a Python program (PROGRAM.py, which sees its folder) or a command of that client
   brokers.sh status              what is in the cache and what runs
 
+Plugins come besides rabbitmq_management.
 Files: rabbitmq.conf lines (a key there replaces the script's own) and an advanced.config. In the former
 @AMQP@ @AMQPS@ @BACKEND@ @MANAGEMENT@ become the node's ports and @FILES@ the folder of FILE as the node sees it.
 A node has ten ports: PORT (amqp), +1 (amqps), +2 (behind a proxy), +3 (management), +4 to +9 (Erlang).
@@ -194,7 +195,7 @@ claim() { # a free block of ports and its folder, below the range of outgoing co
   die "found no ten free ports between 20000 and 32000"
 }
 
-configure() { # CONF ADVANCED: the script's own keys, less those that CONF sets, then CONF
+configure() { # CONF ADVANCED PLUGINS: the script's own keys, less those that CONF sets, then CONF
   local own key line
   own="listeners.tcp.1 = 127.0.0.1:$PORT
 management.tcp.ip = 127.0.0.1
@@ -213,7 +214,7 @@ deprecated_features.permit.transient_nonexcl_queues = false"; fi
   } | sed "s#@AMQP@#$PORT#g; s#@AMQPS@#$((PORT + 1))#g; s#@BACKEND@#$((PORT + 2))#g
            s#@MANAGEMENT@#$((PORT + 3))#g; s#@FILES@#/files#g" >"$DIR/rabbitmq.conf"
   if [ -n "$2" ] && [ -s "$2" ]; then cp "$2" "$DIR/advanced.config"; else printf '[].\n' >"$DIR/advanced.config"; fi
-  printf '[rabbitmq_management].\n' >"$DIR/enabled_plugins"
+  printf '[rabbitmq_management%s].\n' "${3:+,$3}" >"$DIR/enabled_plugins"
   cat >"$DIR/env" <<ENV
 QUORUMBRIDGE_NODE='$DIR'
 HOME=/srv
@@ -301,15 +302,16 @@ empty() { # the node forgets everything that it stored
 wipe() { empty; rm -rf "$DIR"; }
 
 cmd_run() { # HOW VERSION OPTIONS
-  local conf="" advanced="" line
+  local conf="" advanced="" plugins="" line
   HOW=$1
   case " $VERSIONS " in *" ${2:-} "*) VERSION=$2 ;; *) bad "want a VERSION of: $VERSIONS" ;; esac
   shift 2
   while [ $# -gt 0 ]; do
-    [ $# -ge 2 ] || bad "$1 wants a file"
+    [ $# -ge 2 ] || bad "$1 wants a value"
     case "$1" in
       --conf) conf=$(readlink -f "$2") ;;
       --advanced) advanced=$(readlink -f "$2") ;;
+      --plugins) [[ "$2" =~ ^[a-z0-9_,]+$ ]] || bad "--plugins wants NAME,..."; plugins=$2 ;;
       *) bad "unknown option '$1'" ;;
     esac
     shift 2
@@ -323,13 +325,13 @@ cmd_run() { # HOW VERSION OPTIONS
   FILES=""
   [ -z "$conf" ] || FILES=$(dirname "$conf")
   if [ "$HOW" = run ]; then trap 'halt KILL; wipe' EXIT; fi
-  configure "$conf" "$advanced"
+  configure "$conf" "$advanced" "$plugins"
   boot
   if [ "$HOW" = start ]; then rm -f "$DIR/supervisor"; return; fi
   while IFS= read -r line; do
     case "$line" in
-      restart) halt TERM; configure "$conf" "$advanced"; boot ;;
-      replace) halt KILL; empty; configure "$conf" "$advanced"; boot ;;
+      restart) halt TERM; configure "$conf" "$advanced" "$plugins"; boot ;;
+      replace) halt KILL; empty; configure "$conf" "$advanced" "$plugins"; boot ;;
       detach) trap - EXIT; rm -f "$DIR/supervisor"; return ;;
       *) say "brokers.sh: unknown request '$line', want restart, replace or detach" ;;
     esac
