@@ -47,6 +47,8 @@ export class FollowUp {
   readonly #cancelled = new Map<number, Map<string, boolean>>();
   /** Questions that will be asked again. */
   readonly #late = new Set<NodeJS.Timeout>();
+  /** Queues that have lost a consumer, as long as it isn't known what becomes of them. */
+  readonly #ending: string[] = [];
   /** What waits until it is known what becomes of the queues. */
   #unsettled: (() => void)[] = [];
 
@@ -200,6 +202,7 @@ export class FollowUp {
     const { queues, virtualHost } = this.#settings;
     this.#releaseAll();
     for (const queue of this.#consumers.autoDeleteQueues) queues.consumerWent(virtualHost, queue);
+    for (const queue of this.#ending.splice(0)) queues.endSettled(virtualHost, queue);
     for (const timer of this.#late) clearTimeout(timer);
   }
 
@@ -222,7 +225,10 @@ export class FollowUp {
       if (exclusive) queues.release(virtualHost, queue, this);
       const last = autoDelete && queues.consumerWent(virtualHost, queue);
       // A queue that was never consumed from stays, also with classic queues.
-      if (last && begun) lookup.ask(this.#isUnused(queue, LATE));
+      if (!last || !begun) continue;
+      this.#ending.push(queue);
+      queues.endBegins(virtualHost, queue);
+      lookup.ask(this.#isUnused(queue, LATE));
     }
   }
 
@@ -232,10 +238,10 @@ export class FollowUp {
     return {
       frame: encodePassiveDeclare(lookup.channel, Buffer.from(queue, 'latin1')),
       answer: ({ refusal, consumers }) => {
-        if (refusal !== undefined) return undefined;
-        if (consumers === 0) return this.#delete(queue);
+        if (refusal === undefined && consumers === 0) return this.#delete(queue);
         const [milliseconds, ...later] = late;
-        if (milliseconds !== undefined) this.#askLate(queue, milliseconds, later);
+        if (refusal === undefined && milliseconds !== undefined) this.#askLate(queue, milliseconds, later);
+        else this.#ended(queue);
         return undefined;
       },
     };
@@ -255,12 +261,23 @@ export class FollowUp {
     return {
       frame: encodeQueueDelete(lookup.channel, Buffer.from(queue, 'latin1')),
       answer: ({ refusal }) => {
-        if (refusal !== undefined) return undefined;
-        queues.deleted(virtualHost, queue);
-        deleted();
+        if (refusal === undefined) {
+          queues.deleted(virtualHost, queue);
+          deleted();
+        }
+        this.#ended(queue);
         return undefined;
       },
     };
+  }
+
+  /** It is known what becomes of the queue. */
+  #ended(queue: string): void {
+    const { queues, virtualHost } = this.#settings;
+    const at = this.#ending.indexOf(queue);
+    if (at === -1) return;
+    this.#ending.splice(at, 1);
+    queues.endSettled(virtualHost, queue);
   }
 }
 

@@ -9,6 +9,8 @@ export class Queues {
   readonly #autoDelete = new Set<string>();
   /** Consumers of auto-delete queues, of all connections of the proxy. */
   readonly #consumers = new Map<string, number>();
+  /** Queues of which it isn't known yet whether they go, for how many connections, and what waits for that. */
+  readonly #ending = new Map<string, { count: number; readonly waiting: (() => void)[] }>();
   /** Who holds it: one object for each connection. */
   readonly #exclusive = new Map<string, object>();
 
@@ -44,6 +46,34 @@ export class Queues {
     if (left > 0) this.#consumers.set(key, left);
     else this.#consumers.delete(key);
     return left <= 0;
+  }
+
+  /** It is being found out whether the queue has lost its last consumer, and is deleted. */
+  endBegins(virtualHost: string, queue: string): void {
+    const key = keyOf(virtualHost, queue);
+    const ending = this.#ending.get(key) ?? { count: 0, waiting: [] };
+    ending.count++;
+    this.#ending.set(key, ending);
+  }
+
+  /** That has been found out, and done. */
+  endSettled(virtualHost: string, queue: string): void {
+    const key = keyOf(virtualHost, queue);
+    const ending = this.#ending.get(key);
+    if (ending === undefined || --ending.count > 0) return;
+    this.#ending.delete(key);
+    for (const done of ending.waiting) done();
+  }
+
+  isEnding(virtualHost: string, queue: string): boolean {
+    return this.#ending.has(keyOf(virtualHost, queue));
+  }
+
+  /** Calls back when it isn't: a queue that is declared again must not be deleted behind that. */
+  whenSettled(virtualHost: string, queue: string, done: () => void): void {
+    const ending = this.#ending.get(keyOf(virtualHost, queue));
+    if (ending === undefined) done();
+    else ending.waiting.push(done);
   }
 
   /** Whether a connection has an exclusive consumer on the queue. */

@@ -283,7 +283,8 @@ export class Session {
     if (this.#state === 'closed') return;
     if (this.#state === 'connecting') this.#unreachable('it ended the connection');
     if (this.#state === 'closing') {
-      // Its half of the close is done: the client gets nothing more from it.
+      // Its half of the close is done: it answers nothing more, and the client gets nothing more from it.
+      this.#backend?.end();
       if (this.#lastWords === undefined) this.#client.end();
       else this.#client.destroy();
       return;

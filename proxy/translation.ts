@@ -14,7 +14,7 @@ import type { Queues } from './queues.ts';
 import { refuseConsume } from './rules/basic-consume.ts';
 import { ruleFor } from './rules/index.ts';
 import { hasLostAutoDelete } from './rules/queue-declare.ts';
-import type { RewrittenMethod, RuleContext, Settlement, Trial } from './rules/rule.ts';
+import type { Answer, RewrittenMethod, RuleContext, Settlement, Trial } from './rules/rule.ts';
 
 /** Declares of a connection that are remembered as taken; beyond that, it begins anew. */
 const ACCEPTED_MAX = 100;
@@ -92,6 +92,7 @@ export class Translation {
     if (trial?.needed === true && lookup === undefined) return frame;
     const edited = rule.rewrite(named, rules);
     if (edited !== named) rewritten(rule.name);
+    if (method === METHOD.basicConsume && this.#isKeptAway(named)) return this.#keepAway(named);
     const concerned = trial !== undefined && (trial.asks === 'always' || edited !== named);
     if (!concerned || lookup === undefined || (trial.remembered && this.#isAccepted(edited)))
       return this.#sent(named, edited);
@@ -108,23 +109,36 @@ export class Translation {
     const { lookup } = this.#settings;
     if (held === undefined || lookup === undefined) return;
     this.#held = undefined;
-    if (this.#follow?.unsettled === true) this.#follow.whenSettled(() => this.#ask(held, lookup));
-    else this.#ask(held, lookup);
+    if (this.#follow?.unsettled === true) this.#follow.whenSettled(() => this.#askSettled(held, lookup));
+    else this.#askSettled(held, lookup);
+  }
+
+  /** Asks when no other connection is about to delete the queue that is declared. */
+  #askSettled(held: Held, lookup: Lookup): void {
+    const queue = declaredQueue(held.edited);
+    if (queue === undefined) this.#ask(held, lookup);
+    else {
+      const { queues, virtualHost } = this.#settings;
+      queues.whenSettled(virtualHost, queue, () => this.#ask(held, lookup));
+    }
   }
 
   #ask(held: Held, lookup: Lookup): void {
     const { virtualHost } = this.#settings;
     const { trial, frame, edited } = held;
     const tried = { frame, edited, virtualHost, waited: performance.now() - held.since };
+    const settle = (answer: Answer): undefined => {
+      if (answer.refusal === undefined && trial.remembered) this.#accept(edited);
+      const settlement = trial.settle(tried, answer);
+      if ('againIn' in settlement)
+        this.#retry = setTimeout(() => this.#ask(held, lookup), settlement.againIn);
+      else this.#settle(held, settlement);
+    };
     lookup.ask({
       frame: trial.question(tried, lookup.channel),
       answer: (answer) => {
-        if (answer.refusal === undefined && trial.remembered) this.#accept(edited);
-        const settlement = trial.settle(tried, answer);
-        if ('againIn' in settlement)
-          this.#retry = setTimeout(() => this.#ask(held, lookup), settlement.againIn);
-        else this.#settle(held, settlement);
-        return undefined;
+        if (answer.refusal !== undefined || trial.compare === undefined) return settle(answer);
+        return { frame: trial.compare(tried, lookup.channel), answer: settle };
       },
     });
   }
@@ -153,13 +167,26 @@ export class Translation {
   }
 
   #consumes(frame: Uint8Array): Uint8Array {
+    if (this.#isKeptAway(frame)) return this.#keepAway(frame);
+    const queue = this.#consumedQueue(frame);
+    return queue === undefined ? frame : (this.#follow?.consumes(frame, queue) ?? frame);
+  }
+
+  /** The queue of a basic.consume frame, an octet a character. */
+  #consumedQueue(frame: Uint8Array): string | undefined {
     const { nameStart, nameEnd } = readBasicConsume(frame);
-    const channel = channelOf(frame);
-    const queue = latin1(frame, nameStart, nameEnd) || this.#declared.get(channel);
-    if (queue === undefined || this.#follow === undefined) return frame;
-    if (!this.#follow.isKeptAway(queue)) return this.#follow.consumes(frame, queue);
+    return latin1(frame, nameStart, nameEnd) || this.#declared.get(channelOf(frame));
+  }
+
+  #isKeptAway(frame: Uint8Array): boolean {
+    const queue = this.#consumedQueue(frame);
+    return queue !== undefined && this.#follow?.isKeptAway(queue) === true;
+  }
+
+  /** @returns what is sent in the place of a basic.consume that is refused */
+  #keepAway(frame: Uint8Array): Uint8Array {
     const { send, refusal } = refuseConsume(frame, this.#settings.virtualHost);
-    this.#refusals.set(channel, refusal);
+    this.#refusals.set(channelOf(frame), refusal);
     return send;
   }
 
@@ -225,8 +252,11 @@ export class Translation {
    * queue may be about to be deleted behind its last consumer, its declare waits for that.
    */
   #isAccepted(edited: Uint8Array): boolean {
-    const settled = this.#settings.lookup?.idle === true && this.#follow?.unsettled === false;
-    return settled && this.#accepted.has(fingerprint(edited));
+    const { lookup, queues, virtualHost } = this.#settings;
+    const queue = declaredQueue(edited);
+    if (lookup?.idle !== true || this.#follow?.unsettled !== false) return false;
+    if (queue !== undefined && queues.isEnding(virtualHost, queue)) return false;
+    return this.#accepted.has(fingerprint(edited));
   }
 
   #accept(edited: Uint8Array): void {
@@ -238,6 +268,13 @@ export class Translation {
 
 function methodOf(frame: Uint8Array): number {
   return Buffer.from(frame.buffer, frame.byteOffset, frame.length).readUInt32BE(FRAME_HEADER_SIZE);
+}
+
+/** The queue that a frame declares, an octet a character; undefined where it is another method. */
+function declaredQueue(frame: Uint8Array): string | undefined {
+  if (methodOf(frame) !== METHOD.queueDeclare) return undefined;
+  const { nameStart, nameEnd } = readQueueDeclare(frame);
+  return latin1(frame, nameStart, nameEnd);
 }
 
 function latin1(frame: Uint8Array, start: number, end: number): string {

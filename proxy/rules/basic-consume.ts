@@ -7,6 +7,13 @@ import { type ChannelRefusal, refuseOnChannel } from './refusal.ts';
 import type { RuleContext, Trial } from './rule.ts';
 
 /**
+ * How often and for how long, in milliseconds, it is asked whether a queue still has consumers: RabbitMQ 4 counts them
+ * some milliseconds longer than they live.
+ */
+const LATE_RETRY = 20;
+const LATE_TIMEOUT = 500;
+
+/**
  * basic.consume without x-cancel-on-ha-failover, which RabbitMQ 3.10 refuses on quorum queues (406) and 4.x ignores:
  * there are no mirrors left whose failover could be told.
  *
@@ -35,8 +42,10 @@ const exclusiveTrial: Trial = {
     const { nameStart, nameEnd } = readBasicConsume(frame);
     return encodePassiveDeclare(channel, frame.subarray(nameStart, nameEnd));
   },
-  settle: ({ frame, edited, virtualHost }, { consumers }) =>
-    consumers > 0 ? refuseConsume(frame, virtualHost) : { send: edited },
+  settle: ({ frame, edited, virtualHost, waited }, { consumers }) => {
+    if (consumers === 0) return { send: edited };
+    return waited < LATE_TIMEOUT ? { againIn: LATE_RETRY } : refuseConsume(frame, virtualHost);
+  },
 };
 
 /** The trial of a basic.consume: exclusive ones, of queues that clients have named. */

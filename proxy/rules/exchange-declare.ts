@@ -1,7 +1,7 @@
 import { EXCHANGE_DECLARE, readExchangeDeclare, withChannel } from '../../amqp/method.ts';
 import { withBits } from '../../amqp/splice.ts';
 import { isReservedName, nameOf } from './names.ts';
-import type { RuleContext, Trial } from './rule.ts';
+import type { RuleContext, Trial, Tried } from './rule.ts';
 
 /**
  * exchange.declare of a named exchange becomes durable: a transient exchange would take the bindings of durable queues
@@ -32,6 +32,13 @@ export function rewriteExchangeDeclare(frame: Uint8Array, context: RuleContext):
   return edited;
 }
 
+/** The declare on the proxy's channel; it must be answered. */
+function asked({ edited }: Tried, channel: number, passive: boolean): Uint8Array {
+  const { flagsAt } = readExchangeDeclare(edited);
+  const answered = withBits(withChannel(edited, channel), flagsAt, EXCHANGE_DECLARE.noWait, false);
+  return withBits(answered, flagsAt, EXCHANGE_DECLARE.passive, passive);
+}
+
 /**
  * A transient exchange that was declared without the proxy: the client's own declare, which asks for one. Everything else
  * is compared as ever.
@@ -40,10 +47,8 @@ export const exchangeTrial: Trial = {
   asks: 'edited',
   remembered: true,
   needed: false,
-  question: ({ edited }, channel) => {
-    const { flagsAt } = readExchangeDeclare(edited);
-    return withBits(withChannel(edited, channel), flagsAt, EXCHANGE_DECLARE.noWait, false);
-  },
+  question: (tried, channel) => asked(tried, channel, true),
+  compare: (tried, channel) => asked(tried, channel, false),
   settle: ({ frame, edited }, { refusal }) => {
     const isTransient = refusal?.replyText.includes("inequivalent arg 'durable' for exchange");
     return isTransient ? { send: frame, existing: refusal!.replyText } : { send: edited };

@@ -38,6 +38,12 @@ const QUORUM_ONLY = [
 
 const latin1 = new TextDecoder('latin1');
 
+/** What the rewrite decides, and what only 4.3 compares. */
+const DECIDED = ['durable', 'auto_delete', 'x-queue-type', 'x-consumer-timeout'];
+
+/** What a queue may have from the proxy or from a client of today, and clients of the 3.x era don't give. */
+const UNKNOWN_BEFORE = ['x-expires', ...QUORUM_ONLY, 'x-queue-leader-locator', 'x-dead-letter-strategy'];
+
 const QUORUM = longstrValue('quorum');
 const CLASSIC = longstrValue('classic');
 const REJECT_PUBLISH = longstrValue('reject-publish');
@@ -176,25 +182,26 @@ const existingTrial: Trial = {
   asks: 'edited',
   remembered: true,
   needed: false,
-  question: withAnswer,
+  question: (tried, channel) => asked(tried, channel, true),
+  compare: (tried, channel) => asked(tried, channel, false),
   settle: ({ frame, edited }, { refusal }) => {
     const { flagsAt } = readQueueDeclare(frame);
     const property = /inequivalent arg '([^']+)' for queue/.exec(refusal?.replyText ?? '')?.[1] ?? '';
-    const decided = ['durable', 'auto_delete', 'x-queue-type'].includes(property);
-    if (refusal === undefined || !(decided || isEdited(frame, edited, property))) return { send: edited };
+    if (refusal === undefined || !isForgiven(frame, edited, property)) return { send: edited };
     return { send: withBits(frame, flagsAt, QUEUE_DECLARE.passive, true), existing: refusal.replyText };
   },
 };
 
 /**
  * The name of an exclusive queue whose connection has just ended: RabbitMQ 4 frees it late, some 60 ms behind a graceful
- * close and some tries behind a lost connection, where 3.x had it free at once. It is waited for.
+ * close and some tries behind a lost connection. 3.x has it free at once, but hears of a lost connection from the proxy,
+ * behind a client that is quick to come back. It is waited for.
  */
 const lockTrial: Trial = {
   asks: 'always',
   remembered: true,
   needed: false,
-  question: withAnswer,
+  question: (tried, channel) => asked(tried, channel, true),
   settle: ({ edited, waited }, { refusal }) =>
     refusal?.replyCode === REPLY.resourceLocked && waited < LOCK_TIMEOUT
       ? { againIn: LOCK_RETRY }
@@ -202,19 +209,19 @@ const lockTrial: Trial = {
 };
 
 /** The trial of a queue.declare, none for what has no name of its own or is not created by it. */
-export function queueTrial(frame: Uint8Array, { broker }: RuleContext): Trial | undefined {
+export function queueTrial(frame: Uint8Array): Trial | undefined {
   const { nameStart, nameEnd, flagsAt } = readQueueDeclare(frame);
   const flags = frame[flagsAt]!;
   if (nameStart === nameEnd || (flags & QUEUE_DECLARE.passive) !== 0) return undefined;
   if ((flags & QUEUE_DECLARE.exclusive) === 0) return existingTrial;
-  const frees = isReservedName(frame, nameStart, nameEnd) || !isAtLeast(broker, 4, 0);
-  return frees ? undefined : lockTrial;
+  return isReservedName(frame, nameStart, nameEnd) ? undefined : lockTrial;
 }
 
 /** The declare on the proxy's channel; it must be answered. */
-function withAnswer({ edited }: Tried, channel: number): Uint8Array {
+function asked({ edited }: Tried, channel: number, passive: boolean): Uint8Array {
   const { flagsAt } = readQueueDeclare(edited);
-  return withBits(withChannel(edited, channel), flagsAt, QUEUE_DECLARE.noWait, false);
+  const answered = withBits(withChannel(edited, channel), flagsAt, QUEUE_DECLARE.noWait, false);
+  return withBits(answered, flagsAt, QUEUE_DECLARE.passive, passive);
 }
 
 /** Whether a declare asked for an auto-delete queue and became one of a quorum queue, which is not. */
@@ -243,6 +250,15 @@ function legalArguments(frame: Uint8Array, tableStart: number, context: RuleCont
     'x-overflow=reject-publish: quorum queues take reject-publish-dlx for drop-head and lose messages',
   );
   return withEntry(edited, tableStart, 'x-overflow', REJECT_PUBLISH);
+}
+
+/** Whether a difference from what exists is none of the client's doing, so that it is given what exists. */
+function isForgiven(frame: Uint8Array, edited: Uint8Array, property: string): boolean {
+  if (DECIDED.includes(property) || isEdited(frame, edited, property)) return true;
+  return (
+    UNKNOWN_BEFORE.includes(property) &&
+    find(frame, readQueueDeclare(frame).tableStart, property) === undefined
+  );
 }
 
 /** Whether the rewrite added, took or changed this argument: an expiry, or what the policy sets and removes. */

@@ -92,7 +92,9 @@ export interface Trial {
   readonly remembered: boolean;
   /** The rewritten frame won't do without an answer: where the broker can't be asked, the client's own is sent. */
   readonly needed: boolean;
-  /** The question, as a frame on the proxy's channel. */
+  /** The question, as a frame on the proxy's channel. It creates nothing: the client's own method may never be carried out. */
   question(tried: Tried, channel: number): Uint8Array;
+  /** What is asked next where the first question was not refused: whether what exists is as the frame has it. */
+  compare?(tried: Tried, channel: number): Uint8Array;
   settle(tried: Tried, answer: Answer): Settlement | Retry;
 }

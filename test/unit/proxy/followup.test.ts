@@ -75,8 +75,10 @@ async function declares(): Promise<void> {
   client.write(queueDeclare({ channel: 1, name: 'q', flags: AUTO_DELETE }));
   await expectSent(openOwn);
   upstream.write(method(OWN, 20, 11, Buffer.alloc(4)));
-  await upstream.frame();
-  upstream.write(declareOk(0));
+  expect(readQueueDeclare(await upstream.frame()).flags & PASSIVE).toBe(PASSIVE);
+  upstream.write(declareOk(0)); // it exists
+  expect(readQueueDeclare(await upstream.frame()).flags & PASSIVE).toBe(0);
+  upstream.write(declareOk(0)); // as it is declared
   const { flags } = readQueueDeclare(await upstream.frame());
   expect(flags & AUTO_DELETE).toBe(0);
 }
@@ -191,9 +193,44 @@ describe('6.1 a queue that was declared auto-delete', () => {
     await expectSilence(upstream);
     upstream.write(cancelOk(1, 'tag'));
     await expectDeleted();
-    expect((await upstream.frame()).readUInt16BE(1)).toBe(OWN);
+    const question = await upstream.frame();
+    expect([question.readUInt16BE(1), readQueueDeclare(question).flags & PASSIVE]).toEqual([OWN, PASSIVE]);
+    upstream.write(refusal(OWN, 404, "NOT_FOUND - no queue 'q' in vhost '/'"));
+    await expectSent(method(OWN, 20, 41));
+    const declare = await upstream.frame();
+    expect(declare.readUInt16BE(1)).toBe(1);
+    expect(readQueueDeclare(declare).name.toString()).toBe('q');
+  });
+
+  it('is deleted before another connection of the proxy declares it again', async () => {
+    await declares();
+    await consumes(1, 'tag');
+    const other = await openThrough(broker, proxy.port, 131_072, OWN - 1);
+    client.socket.resetAndDestroy();
+    await expectSent(basicCancel(1, 'tag'));
+    upstream.write(cancelOk(1, 'tag'));
+    await expectSent(passive);
+    other.client.write(queueDeclare({ channel: 1, name: 'q', flags: AUTO_DELETE }));
+    await expectSilence(other.upstream);
     upstream.write(declareOk(0));
-    expect(readQueueDeclare(await upstream.frame()).name.toString()).toBe('q');
+    await expectSent(queueDelete(OWN, 'q'));
+    expect(other.upstream.received).toEqual(Buffer.alloc(0));
+    upstream.write(deleteOk);
+    expect(await other.upstream.frame()).toEqual(openOwn);
+  });
+
+  it('lets another connection go on when the one that was to delete it is lost', async () => {
+    await declares();
+    await consumes(1, 'tag');
+    const other = await openThrough(broker, proxy.port, 131_072, OWN - 1);
+    client.socket.resetAndDestroy();
+    await expectSent(basicCancel(1, 'tag'));
+    upstream.write(cancelOk(1, 'tag'));
+    await expectSent(passive);
+    other.client.write(queueDeclare({ channel: 1, name: 'q', flags: AUTO_DELETE }));
+    await expectSilence(other.upstream);
+    upstream.socket.end();
+    expect(await other.upstream.frame()).toEqual(openOwn);
   });
 
   it('is deleted when the channel of its last consumers is closed: they are cancelled before', async () => {
@@ -345,7 +382,24 @@ describe('5.5 an exclusive consumer', () => {
 
   it('is refused where there are consumers already, as classic queues do', async () => {
     await consumesExclusively(1);
+    let asked = 1;
+    for (let next = upstream.frame(); ; next = upstream.frame(), asked++) {
+      const question = await next;
+      if (!question.equals(passive)) {
+        upstream.received = Buffer.concat([question, upstream.received]);
+        break;
+      }
+      upstream.write(declareOk(1));
+    }
+    expect(asked).toBeGreaterThan(5);
     await expectRefused(client, upstream);
+  });
+
+  it('is let in where those consumers were gone already, and the broker still counted them', async () => {
+    await consumesExclusively(1);
+    await expectSent(passive);
+    upstream.write(declareOk(0));
+    await expectSent(consume(1, 'tag', EXCLUSIVE_CONSUMER));
   });
 
   it.each<[string, () => Promise<void> | void]>([
@@ -411,6 +465,7 @@ describe('5.5 an exclusive consumer', () => {
 describe('2.3, 11.2 the name of an exclusive queue that its last owner has just left', () => {
   const exclusive = (channel: number): Buffer =>
     queueDeclare({ channel, name: 'mine', flags: EXCLUSIVE_QUEUE });
+  const question = queueDeclare({ channel: OWN, name: 'mine', flags: EXCLUSIVE_QUEUE | PASSIVE });
   const locked = refusal(OWN, 405, "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'mine'");
 
   it('is waited for, and what the client sends behind the declare too', async () => {
@@ -418,13 +473,13 @@ describe('2.3, 11.2 the name of an exclusive queue that its last owner has just 
     for (let tries = 0; tries < 3; tries++) {
       await expectSent(openOwn);
       upstream.write(method(OWN, 20, 11, Buffer.alloc(4)));
-      await expectSent(exclusive(OWN));
+      await expectSent(question);
       upstream.write(locked);
       await expectSent(method(OWN, 20, 41));
     }
     await expectSent(openOwn);
     upstream.write(method(OWN, 20, 11, Buffer.alloc(4)));
-    await expectSent(exclusive(OWN));
+    await expectSent(question);
     upstream.write(declareOk(0));
     await expectSent(exclusive(1), basicCancel(1, 'x'));
     client.write(exclusive(2));
@@ -437,7 +492,7 @@ describe('2.3, 11.2 the name of an exclusive queue that its last owner has just 
     let next = await upstream.frame();
     while (next.readUInt16BE(1) === OWN) {
       if (next.equals(openOwn)) upstream.write(method(OWN, 20, 11, Buffer.alloc(4)));
-      if (next.equals(exclusive(OWN))) upstream.write(locked);
+      if (next.equals(question)) upstream.write(locked);
       next = await upstream.frame();
     }
     expect(next).toEqual(exclusive(1));

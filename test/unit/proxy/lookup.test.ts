@@ -62,11 +62,21 @@ const transient = (channel: number, flags = 0): Buffer => exchangeDeclare({ chan
 const durable = (channel: number, flags = 0): Buffer =>
   exchangeDeclare({ channel, name: 'x', flags: flags | DURABLE });
 
+/** The first question about a declare of the exchange x. */
+const asked = durable(OWN, 1);
+
 /** channel.close with a reply code and text. */
 function channelClose(code: number, text: string): Buffer {
   const args = Buffer.concat([Buffer.alloc(2), Buffer.of(text.length), Buffer.from(text), Buffer.alloc(4)]);
   args.writeUInt16BE(code, 0);
   return method(OWN, 20, 40, args);
+}
+
+function declareOk(messages: number, consumers: number): Buffer {
+  const counts = Buffer.alloc(8);
+  counts.writeUInt32BE(messages, 0);
+  counts.writeUInt32BE(consumers, 4);
+  return method(OWN, 50, 11, Buffer.concat([Buffer.from('\x01q', 'latin1'), counts]));
 }
 
 async function expectFrames(...frames: Buffer[]): Promise<void> {
@@ -79,6 +89,8 @@ describe('a declare that is rewritten', () => {
     client.write(transient(1, NO_WAIT), behind);
     await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
     upstream.write(openOk);
+    await expectFrames(asked);
+    upstream.write(exchangeOk);
     await expectFrames(durable(OWN));
     await new Promise((resolve) => setTimeout(resolve, 50));
     expect(upstream.received.length).toBe(0);
@@ -92,6 +104,8 @@ describe('a declare that is rewritten', () => {
     client.write(transient(1));
     await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
     upstream.write(openOk);
+    await expectFrames(asked);
+    upstream.write(exchangeOk);
     await expectFrames(durable(OWN));
     upstream.write(exchangeOk);
     await expectFrames(durable(1));
@@ -103,14 +117,17 @@ describe('a declare that is rewritten', () => {
     client.write(transient(1), queueDeclare({ channel: 1, name: 'q' }));
     await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
     upstream.write(openOk);
+    await expectFrames(asked);
+    upstream.write(exchangeOk);
     await expectFrames(durable(OWN));
     upstream.write(
       channelClose(406, "PRECONDITION_FAILED - inequivalent arg 'durable' for exchange 'x' in vhost '/'"),
     );
     await expectFrames(method(OWN, 20, 41), transient(1), method(OWN, 20, 10, Buffer.of(0)));
     upstream.write(openOk);
-    const tried = await upstream.frame();
-    expect(tried.readUInt16BE(1)).toBe(OWN);
+    expect((await upstream.frame()).readUInt16BE(1)).toBe(OWN);
+    upstream.write(declareOk(0, 0));
+    expect((await upstream.frame()).readUInt16BE(1)).toBe(OWN);
     upstream.write(
       channelClose(406, "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost '/'"),
     );
@@ -130,17 +147,30 @@ describe('a declare that is rewritten', () => {
       client.write(transient(1));
       await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
       upstream.write(openOk);
+      await expectFrames(asked);
+      upstream.write(exchangeOk);
       await expectFrames(durable(OWN));
       upstream.write(channelClose(code, text));
       await expectFrames(method(OWN, 20, 41), durable(1));
     },
   );
 
+  it('is sent when nothing of its name exists, and nothing is created on the channel of the proxy', async () => {
+    client.write(transient(1));
+    await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
+    upstream.write(openOk);
+    await expectFrames(asked);
+    upstream.write(channelClose(404, "NOT_FOUND - no exchange 'x' in vhost '/'"));
+    await expectFrames(method(OWN, 20, 41), durable(1));
+  });
+
   it('of a client that goes meanwhile is still sent, and then the broker is told', async () => {
     client.write(transient(1));
     await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
     client.socket.resetAndDestroy();
     upstream.write(openOk);
+    await expectFrames(asked);
+    upstream.write(exchangeOk);
     await expectFrames(durable(OWN));
     upstream.write(exchangeOk);
     await expectFrames(durable(1));
@@ -152,6 +182,8 @@ describe('a declare that is rewritten', () => {
     client.write(Buffer.concat([transient(1), frame(9, 0, Buffer.alloc(0))]));
     await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
     upstream.write(openOk);
+    await expectFrames(asked);
+    upstream.write(exchangeOk);
     await expectFrames(durable(OWN));
     const body = frame(3, 1, Buffer.alloc(1000, 7));
     upstream.write(body.subarray(0, 500));
@@ -182,13 +214,6 @@ describe('queue.delete with conditions', () => {
       Buffer.concat([Buffer.of(0, 0, name.length), Buffer.from(name), Buffer.of(flags)]),
     );
   const passive = queueDeclare({ channel: OWN, name: 'q', flags: 1 });
-
-  function declareOk(messages: number, consumers: number): Buffer {
-    const counts = Buffer.alloc(8);
-    counts.writeUInt32BE(messages, 0);
-    counts.writeUInt32BE(consumers, 4);
-    return method(OWN, 50, 11, Buffer.concat([Buffer.from('\x01q', 'latin1'), counts]));
-  }
 
   async function asked(flags: number): Promise<void> {
     client.write(queueDelete(flags));

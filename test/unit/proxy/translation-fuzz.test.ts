@@ -103,6 +103,7 @@ const BEGINNING: readonly Step[] = (
     ['client', queueDeclare({ channel: 1, name: 'q', flags: 8 })],
     ['own', Buffer.alloc(11)],
     ['own', Buffer.alloc(11)],
+    ['own', Buffer.alloc(11)],
     ['client', basicConsume({ channel: 1, name: 'q', tag: 't' })],
     ['broker', method(1, 60, 21, shortstr('t'))],
   ] as const
