@@ -9,6 +9,8 @@ export interface Consumer {
   readonly exclusive: boolean;
   /** The broker has let it begin, or isn't asked to say so. */
   begun: boolean;
+  /** It is about to end, or has ended. */
+  ending: boolean;
 }
 
 /** The consumers of one connection whose end has consequences, by channel and consumer tag (an octet a character). */

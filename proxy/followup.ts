@@ -22,6 +22,12 @@ const NOTHING = new Uint8Array(0);
  */
 const LATE = [20, 100, 300];
 
+/** Milliseconds that deleting a queue may take: 5 seconds while one of its nodes is lost (measured). */
+const DELETE_TIMEOUT = 10_000;
+
+/** Milliseconds that a client's connection.close waits for what has to come before. */
+const LEAVE_TIMEOUT = 3000;
+
 export interface FollowUpSettings {
   readonly lookup: Lookup;
   readonly queues: Queues;
@@ -76,7 +82,13 @@ export class FollowUp {
     const tagged = flagsAt > nameEnd + 1 ? frame : withShortstr(frame, nameEnd, newTag());
     const tag = latin1(tagged, nameEnd + 1, readBasicConsume(tagged).flagsAt);
     const begun = (frame[flagsAt]! & BASIC_CONSUME.noWait) !== 0;
-    const followed = this.#consumers.add(channelOf(frame), tag, { queue, autoDelete, exclusive, begun });
+    const followed = this.#consumers.add(channelOf(frame), tag, {
+      queue,
+      autoDelete,
+      exclusive,
+      begun,
+      ending: false,
+    });
     if (followed && !begun) this.#beginning++;
     if (followed && autoDelete) queues.consumerCame(virtualHost, queue);
     if (followed && exclusive) queues.hold(virtualHost, queue, this);
@@ -116,6 +128,8 @@ export class FollowUp {
   }
 
   #cancelling(channel: number, tag: string, unanswered: boolean): void {
+    const consumer = this.#consumers.get(channel, tag);
+    if (consumer?.autoDelete === true) this.#ends(consumer);
     const cancelled = this.#cancelled.get(channel) ?? new Map<string, boolean>();
     this.#cancelled.set(channel, cancelled.set(tag, unanswered));
   }
@@ -186,14 +200,21 @@ export class FollowUp {
 
   /**
    * The client goes: its consumers end here, as long as the broker can still be asked on its connection.
-   * @param done called when there is nothing left to do, at once if there was nothing
+   * @param done called when there is nothing left to do, at once if there was nothing, and when it takes too long
    */
   leave(done: () => void): void {
     this.#releaseAll();
+    let left = false;
+    const leave = (): void => {
+      clearTimeout(timer);
+      if (!left) done();
+      left = true;
+    };
+    const timer = setTimeout(leave, LEAVE_TIMEOUT);
     // What the client has set off before comes first.
     this.whenSettled(() => {
       for (const frame of this.#cancelAll()) this.#settings.send(frame);
-      this.whenSettled(done);
+      this.whenSettled(leave);
     });
   }
 
@@ -211,6 +232,15 @@ export class FollowUp {
     for (const queue of this.#consumers.exclusiveQueues) queues.release(virtualHost, queue, this);
   }
 
+  /** From here on it isn't known what becomes of the consumer's queue. */
+  #ends(consumer: Consumer): void {
+    if (consumer.ending) return;
+    const { queues, virtualHost } = this.#settings;
+    consumer.ending = true;
+    this.#ending.push(consumer.queue);
+    queues.endBegins(virtualHost, consumer.queue);
+  }
+
   #begins(consumer: Consumer | undefined): void {
     if (consumer === undefined || consumer.begun) return;
     consumer.begun = true;
@@ -223,12 +253,12 @@ export class FollowUp {
       const { queue, autoDelete, exclusive, begun } = consumer;
       this.#begins(consumer);
       if (exclusive) queues.release(virtualHost, queue, this);
-      const last = autoDelete && queues.consumerWent(virtualHost, queue);
+      if (!autoDelete) continue;
+      this.#ends(consumer);
+      const last = queues.consumerWent(virtualHost, queue);
       // A queue that was never consumed from stays, also with classic queues.
-      if (!last || !begun) continue;
-      this.#ending.push(queue);
-      queues.endBegins(virtualHost, queue);
-      lookup.ask(this.#isUnused(queue, LATE));
+      if (last && begun) lookup.ask(this.#isUnused(queue, LATE));
+      else this.#ended(queue);
     }
   }
 
@@ -237,10 +267,11 @@ export class FollowUp {
     const { lookup } = this.#settings;
     return {
       frame: encodePassiveDeclare(lookup.channel, Buffer.from(queue, 'latin1')),
-      answer: ({ refusal, consumers }) => {
-        if (refusal === undefined && consumers === 0) return this.#delete(queue);
+      answer: ({ refusal, unanswered, consumers }) => {
+        const exists = refusal === undefined && unanswered === undefined;
+        if (exists && consumers === 0) return this.#delete(queue);
         const [milliseconds, ...later] = late;
-        if (refusal === undefined && milliseconds !== undefined) this.#askLate(queue, milliseconds, later);
+        if (exists && milliseconds !== undefined) this.#askLate(queue, milliseconds, later);
         else this.#ended(queue);
         return undefined;
       },
@@ -260,8 +291,9 @@ export class FollowUp {
     const { lookup, queues, virtualHost, deleted } = this.#settings;
     return {
       frame: encodeQueueDelete(lookup.channel, Buffer.from(queue, 'latin1')),
-      answer: ({ refusal }) => {
-        if (refusal === undefined) {
+      timeout: DELETE_TIMEOUT,
+      answer: ({ refusal, unanswered }) => {
+        if (refusal === undefined && unanswered === undefined) {
           queues.deleted(virtualHost, queue);
           deleted();
         }

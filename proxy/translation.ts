@@ -128,6 +128,10 @@ export class Translation {
     const { trial, frame, edited } = held;
     const tried = { frame, edited, virtualHost, waited: performance.now() - held.since };
     const settle = (answer: Answer): undefined => {
+      if (answer.unanswered === true) {
+        this.#settle(held, { send: trial.needed ? frame : edited });
+        return;
+      }
       if (answer.refusal === undefined && trial.remembered) this.#accept(edited);
       const settlement = trial.settle(tried, answer);
       if ('againIn' in settlement)
@@ -137,7 +141,8 @@ export class Translation {
     lookup.ask({
       frame: trial.question(tried, lookup.channel),
       answer: (answer) => {
-        if (answer.refusal !== undefined || trial.compare === undefined) return settle(answer);
+        const exists = answer.refusal === undefined && answer.unanswered === undefined;
+        if (!exists || trial.compare === undefined) return settle(answer);
         return { frame: trial.compare(tried, lookup.channel), answer: settle };
       },
     });
@@ -244,6 +249,7 @@ export class Translation {
   /** The connection has ended. */
   ended(): void {
     clearTimeout(this.#retry);
+    this.#settings.lookup?.end();
     this.#follow?.ended();
   }
 

@@ -56,6 +56,8 @@ export interface Answer {
   readonly refusal?: { readonly replyCode: number; readonly replyText: string };
   readonly messages: number;
   readonly consumers: number;
+  /** It says nothing in time. */
+  readonly unanswered?: true;
 }
 
 /** A client's frame while the broker is asked about it. */

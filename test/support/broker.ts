@@ -19,6 +19,8 @@ export interface BrokerSettings {
   advanced?: string;
   /** Enabled besides rabbitmq_management; restarts don't change them. */
   plugins?: string[];
+  /** A node whose cluster this one joins. It has to outlive this one, and no Docker engine may run them. */
+  join?: Broker;
   /** Files that the server sees in @FILES@, by name. */
   files?: Record<string, string | Buffer>;
   /** An empty folder for the settings; its owner deletes it. Default: a temporary one. */
@@ -74,6 +76,11 @@ export class Broker {
 
   get managementPort(): number {
     return this.#node.port + 3;
+  }
+
+  /** Whether it can be joined by others: not where a Docker engine runs it. */
+  get clusters(): boolean {
+    return this.#node.driver === 'packages';
   }
 
   /** Seconds that the first start took. */
@@ -146,6 +153,7 @@ export async function startBroker(version: BrokerVersion, settings: BrokerSettin
   const paths = await writeSettings(folder, settings);
   const options = ['--conf', paths.conf, '--advanced', paths.advanced];
   if (settings.plugins !== undefined) options.push('--plugins', settings.plugins.join(','));
+  if (settings.join !== undefined) options.push('--join', String(settings.join.port));
   const child = new Child(`RabbitMQ ${version}`, SCRIPT, ['run', version, ...options], {
     ownSession: true,
     onLine: (line, stream) => {

@@ -22,8 +22,9 @@ usage:
   brokers.sh install NAME...     fetch into the cache; NAME: a VERSION (3.10 4.0 4.3) or a CLIENT (amqp-tools: the C
                                  tools, kombu: with Celery, oslo: oslo.messaging, pika)
   brokers.sh check NAME          exit 0: in the cache (or an image); 1: can be fetched; 3: not possible here (says why)
-  brokers.sh start VERSION [--conf FILE] [--advanced FILE] [--plugins NAME,...]
-                                 start a node; prints its line and returns when AMQP and management answer
+  brokers.sh start VERSION [--conf FILE] [--advanced FILE] [--plugins NAME,...] [--join PORT]
+                                 start a node, in the cluster of the one on PORT; prints its line and returns when AMQP
+                                 and management answer
   brokers.sh run VERSION [same]  the same, then obeys stdin: `restart` (files read again) prints a new line, `replace`
                                  the same with empty storage,
                                  `detach` leaves the node running, end of input kills it and deletes its data
@@ -38,6 +39,7 @@ Plugins come besides rabbitmq_management.
 Files: rabbitmq.conf lines (a key there replaces the script's own) and an advanced.config. In the former
 @AMQP@ @AMQPS@ @BACKEND@ @MANAGEMENT@ become the node's ports and @FILES@ the folder of FILE as the node sees it.
 A node has ten ports: PORT (amqp), +1 (amqps), +2 (behind a proxy), +3 (management), +4 to +9 (Erlang).
+The node that others join has to outlive them: its epmd is theirs, too. No cluster with a Docker engine.
 RabbitMQ 4.3 denies transient non-exclusive queues, as upstream ships it (Debian's package permits them).
 
 environment:
@@ -204,6 +206,10 @@ log.file.level = info
 disk_free_limit.absolute = 50MB"
   if [ "$VERSION" = 4.3 ]; then own="$own
 deprecated_features.permit.transient_nonexcl_queues = false"; fi
+  if [ -n "$JOIN" ]; then own="$own
+cluster_formation.peer_discovery_backend = classic_config
+cluster_formation.classic_config.nodes.1 = rabbit-$JOIN@localhost
+cluster_formation.classic_config.nodes.2 = rabbit-$PORT@localhost"; fi
   {
     while IFS= read -r line; do
       key=${line%% =*}
@@ -231,7 +237,7 @@ RABBITMQ_CTL_DIST_PORT_MAX=$((PORT + 9))
 RABBITMQ_SCHEDULER_BIND_TYPE=u
 RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none'
 RUNNING_UNDER_SYSTEMD=true
-ERL_EPMD_PORT=$((PORT + 5))
+ERL_EPMD_PORT=$((${JOIN:-PORT} + 5))
 ERL_EPMD_ADDRESS=127.0.0.1
 ENV
 }
@@ -303,7 +309,7 @@ wipe() { empty; rm -rf "$DIR"; }
 
 cmd_run() { # HOW VERSION OPTIONS
   local conf="" advanced="" plugins="" line
-  HOW=$1
+  HOW=$1 JOIN=""
   case " $VERSIONS " in *" ${2:-} "*) VERSION=$2 ;; *) bad "want a VERSION of: $VERSIONS" ;; esac
   shift 2
   while [ $# -gt 0 ]; do
@@ -312,6 +318,11 @@ cmd_run() { # HOW VERSION OPTIONS
       --conf) conf=$(readlink -f "$2") ;;
       --advanced) advanced=$(readlink -f "$2") ;;
       --plugins) [[ "$2" =~ ^[a-z0-9_,]+$ ]] || bad "--plugins wants NAME,..."; plugins=$2 ;;
+      --join)
+        JOIN=$2
+        [ "$(cat "$RUN/$JOIN/version" 2>/dev/null)" = "$VERSION" ] || bad "--join: no RabbitMQ $VERSION on port $JOIN"
+        [ -f "$RUN/$JOIN/.erlang.cookie" ] || bad "--join: not with a Docker engine"
+        ;;
       *) bad "unknown option '$1'" ;;
     esac
     shift 2
@@ -322,6 +333,7 @@ cmd_run() { # HOW VERSION OPTIONS
   claim
   echo "$VERSION" >"$DIR/version"
   echo "$DRIVER" >"$DIR/driver"
+  [ -z "$JOIN" ] || cp -p "$RUN/$JOIN/.erlang.cookie" "$DIR/"
   FILES=""
   [ -z "$conf" ] || FILES=$(dirname "$conf")
   if [ "$HOW" = run ]; then trap 'halt KILL; wipe' EXIT; fi

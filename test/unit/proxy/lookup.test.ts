@@ -164,6 +164,24 @@ describe('a declare that is rewritten', () => {
     await expectFrames(method(OWN, 20, 41), durable(1));
   });
 
+  it('is sent when the broker answers nothing for 2 seconds, and its late answer is nobody’s', async () => {
+    client.write(transient(1));
+    await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
+    upstream.write(openOk);
+    await expectFrames(asked);
+    const started = performance.now();
+    await expectFrames(durable(1));
+    expect(performance.now() - started).toBeGreaterThan(1500);
+    // The channel is stuck at the broker: what comes meanwhile isn't asked about.
+    client.write(transient(2));
+    await expectFrames(durable(2));
+    upstream.write(exchangeOk);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    client.write(transient(3));
+    await expectFrames(asked);
+    expect(client.received).toEqual(Buffer.alloc(0));
+  });
+
   it('of a client that goes meanwhile is still sent, and then the broker is told', async () => {
     client.write(transient(1));
     await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
