@@ -54,6 +54,7 @@ export const METHOD = {
 export const REPLY = {
   connectionForced: 320,
   accessRefused: 403,
+  notFound: 404,
   resourceLocked: 405,
   preconditionFailed: 406,
   frameError: 501,

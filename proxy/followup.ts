@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { METHOD } from '../amqp/constants.ts';
+import { METHOD, REPLY } from '../amqp/constants.ts';
 import {
   BASIC_CONSUME,
   channelOf,
@@ -210,7 +210,7 @@ export class FollowUp {
       if (!left) done();
       left = true;
     };
-    const timer = setTimeout(leave, LEAVE_TIMEOUT);
+    const timer = setTimeout(leave, LEAVE_TIMEOUT).unref();
     // What the client has set off before comes first.
     this.whenSettled(() => {
       for (const frame of this.#cancelAll()) this.#settings.send(frame);
@@ -264,14 +264,16 @@ export class FollowUp {
 
   /** @param late milliseconds until it is asked again, for each time */
   #isUnused(queue: string, late: readonly number[]): Question {
-    const { lookup } = this.#settings;
+    const { lookup, queues, virtualHost } = this.#settings;
     return {
       frame: encodePassiveDeclare(lookup.channel, Buffer.from(queue, 'latin1')),
       answer: ({ refusal, unanswered, consumers }) => {
         const exists = refusal === undefined && unanswered === undefined;
-        if (exists && consumers === 0) return this.#delete(queue);
+        if (refusal?.replyCode === REPLY.notFound) queues.forget(virtualHost, queue);
+        // Somebody may have declared it as one that stays meanwhile.
+        if (exists && consumers === 0 && queues.isAutoDelete(virtualHost, queue)) return this.#delete(queue);
         const [milliseconds, ...later] = late;
-        if (exists && milliseconds !== undefined) this.#askLate(queue, milliseconds, later);
+        if (exists && consumers > 0 && milliseconds !== undefined) this.#askLate(queue, milliseconds, later);
         else this.#ended(queue);
         return undefined;
       },
@@ -294,7 +296,7 @@ export class FollowUp {
       timeout: DELETE_TIMEOUT,
       answer: ({ refusal, unanswered }) => {
         if (refusal === undefined && unanswered === undefined) {
-          queues.deleted(virtualHost, queue);
+          queues.forget(virtualHost, queue);
           deleted();
         }
         this.#ended(queue);

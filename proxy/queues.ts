@@ -1,3 +1,5 @@
+import { AUTO_DELETE_EXPIRES } from './rules/queue-declare.ts';
+
 /** Names that are remembered; of more, the one that was declared longest ago is forgotten. */
 const REMEMBERED_MAX = 20_000;
 
@@ -6,7 +8,8 @@ const REMEMBERED_MAX = 20_000;
  * with their last consumer, and which have an exclusive consumer. Quorum queues do neither by themselves.
  */
 export class Queues {
-  readonly #autoDelete = new Set<string>();
+  /** When it was last declared, or consumed from, in milliseconds of performance.now(). */
+  readonly #autoDelete = new Map<string, number>();
   /** Consumers of auto-delete queues, of all connections of the proxy. */
   readonly #consumers = new Map<string, number>();
   /** Queues of which it isn't known yet whether they go, for how many connections, and what waits for that. */
@@ -18,18 +21,27 @@ export class Queues {
   declaredAutoDelete(virtualHost: string, queue: string): void {
     const key = keyOf(virtualHost, queue);
     this.#autoDelete.delete(key);
-    this.#autoDelete.add(key);
+    this.#autoDelete.set(key, performance.now());
     if (this.#autoDelete.size <= REMEMBERED_MAX) return;
-    const [oldest] = this.#autoDelete;
+    const [oldest] = this.#autoDelete.keys();
     this.#autoDelete.delete(oldest!);
   }
 
+  /**
+   * Whether the queue goes with its last consumer. Not when nobody has used it for so long that it has expired: a queue of
+   * that name may be another one by now, and it must not be deleted.
+   */
   isAutoDelete(virtualHost: string, queue: string): boolean {
-    return this.#autoDelete.has(keyOf(virtualHost, queue));
+    const key = keyOf(virtualHost, queue);
+    const used = this.#autoDelete.get(key);
+    if (used === undefined) return false;
+    if (this.#consumers.has(key) || performance.now() - used < AUTO_DELETE_EXPIRES) return true;
+    this.#autoDelete.delete(key);
+    return false;
   }
 
-  /** The queue is gone. */
-  deleted(virtualHost: string, queue: string): void {
+  /** The queue is gone, or is declared by somebody who wants it to stay. */
+  forget(virtualHost: string, queue: string): void {
     this.#autoDelete.delete(keyOf(virtualHost, queue));
   }
 
@@ -43,6 +55,7 @@ export class Queues {
   consumerWent(virtualHost: string, queue: string): boolean {
     const key = keyOf(virtualHost, queue);
     const left = (this.#consumers.get(key) ?? 1) - 1;
+    if (this.#autoDelete.has(key)) this.#autoDelete.set(key, performance.now());
     if (left > 0) this.#consumers.set(key, left);
     else this.#consumers.delete(key);
     return left <= 0;

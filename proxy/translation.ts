@@ -13,7 +13,7 @@ import type { Lookup } from './lookup.ts';
 import type { Queues } from './queues.ts';
 import { refuseConsume } from './rules/basic-consume.ts';
 import { ruleFor } from './rules/index.ts';
-import { hasLostAutoDelete } from './rules/queue-declare.ts';
+import { declaresLasting, hasLostAutoDelete } from './rules/queue-declare.ts';
 import type { Answer, RewrittenMethod, RuleContext, Settlement, Trial } from './rules/rule.ts';
 
 /** Declares of a connection that are remembered as taken; beyond that, it begins anew. */
@@ -158,6 +158,7 @@ export class Translation {
   #sent(frame: Uint8Array, send: Uint8Array): Uint8Array {
     const method = methodOf(send);
     if (method === METHOD.queueDeclare) this.#declares(frame, send);
+    if (method === METHOD.queueDelete) this.#deletes(send);
     return method === METHOD.basicConsume ? this.#consumes(send) : send;
   }
 
@@ -169,6 +170,13 @@ export class Translation {
     else this.#declared.set(channel, queue);
     const { queues, virtualHost } = this.#settings;
     if (hasLostAutoDelete(frame, sent)) queues.declaredAutoDelete(virtualHost, queue);
+    else if (declaresLasting(frame)) queues.forget(virtualHost, queue);
+  }
+
+  #deletes(frame: Uint8Array): void {
+    const { nameStart, nameEnd } = readQueueDelete(frame);
+    const queue = latin1(frame, nameStart, nameEnd) || this.#declared.get(channelOf(frame));
+    if (queue !== undefined) this.#settings.queues.forget(this.#settings.virtualHost, queue);
   }
 
   #consumes(frame: Uint8Array): Uint8Array {

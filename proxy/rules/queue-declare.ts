@@ -252,6 +252,12 @@ function legalArguments(frame: Uint8Array, tableStart: number, context: RuleCont
   return withEntry(edited, tableStart, 'x-overflow', REJECT_PUBLISH);
 }
 
+/** Whether a declare creates a queue, and one that is to stay without consumers. */
+export function declaresLasting(frame: Uint8Array): boolean {
+  const flags = frame[readQueueDeclare(frame).flagsAt]!;
+  return (flags & (QUEUE_DECLARE.passive | QUEUE_DECLARE.autoDelete)) === 0;
+}
+
 /** Whether a difference from what exists is none of the client's doing, so that it is given what exists. */
 function isForgiven(frame: Uint8Array, edited: Uint8Array, property: string): boolean {
   if (DECIDED.includes(property) || isEdited(frame, edited, property)) return true;

@@ -1,6 +1,13 @@
 // What quorum queues don't do by themselves: going with their last consumer, and keeping others away from an exclusive one.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { basicConsume, queueDeclare, readQueueDeclare, shortstr } from '../../support/amqp-frames.ts';
+import {
+  basicConsume,
+  entry,
+  longstr,
+  queueDeclare,
+  readQueueDeclare,
+  shortstr,
+} from '../../support/amqp-frames.ts';
 import {
   basicCancel,
   channelClose,
@@ -43,6 +50,7 @@ afterEach(async () => {
   await broker[Symbol.asyncDispose]();
 });
 
+const QUORUM = entry('x-queue-type', longstr('quorum'));
 const openOwn = method(OWN, 20, 10, Buffer.of(0));
 const passive = queueDeclare({ channel: OWN, name: 'q', flags: PASSIVE });
 const cancelOk = (channel: number, tag: string): Buffer => method(channel, 60, 31, shortstr(tag));
@@ -231,6 +239,36 @@ describe('6.1 a queue that was declared auto-delete', () => {
     await expectSilence(other.upstream);
     upstream.socket.end();
     expect(await other.upstream.frame()).toEqual(openOwn);
+  });
+
+  it.each([
+    [
+      'declared again as one that stays',
+      queueDeclare({ channel: 3, name: 'q', flags: 2, entries: [QUORUM] }),
+    ],
+    ['deleted by a client, and may be another one by now', queueDelete(3, 'q')],
+  ])('is left alone when it was %s', async (_what, frame) => {
+    await declares();
+    client.write(frame);
+    await expectSent(frame);
+    client.write(consume(1, 'tag'), channelClose(1));
+    await expectSent(consume(1, 'tag'), channelClose(1));
+    upstream.write(consumeOk(1, 'tag'), channelCloseOk(1));
+    expect(await client.frame()).toEqual(consumeOk(1, 'tag'));
+    expect(await client.frame()).toEqual(channelCloseOk(1));
+    await expectSilence(upstream);
+  });
+
+  it('is left alone when it is declared as one that stays before its consumer ends', async () => {
+    await declares();
+    await consumes(1, 'tag');
+    const lasting = queueDeclare({ channel: 3, name: 'q', flags: 2, entries: [QUORUM] });
+    client.write(lasting, basicCancel(1, 'tag'));
+    await expectSent(lasting, basicCancel(1, 'tag'));
+    upstream.write(cancelOk(1, 'tag'));
+    await expectSent(passive);
+    upstream.write(declareOk(0));
+    await expectSilence(upstream);
   });
 
   it('is deleted when the channel of its last consumers is closed: they are cancelled before', async () => {

@@ -1,5 +1,25 @@
-import { expect, it } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
 import { Queues } from '../../../proxy/queues.ts';
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+it('a queue that nobody has declared or consumed from for 30 minutes is none that goes with its last consumer', () => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  const queues = new Queues();
+  const later = (minutes: number): boolean => {
+    vi.advanceTimersByTime(minutes * 60_000);
+    return queues.isAutoDelete('/', 'q');
+  };
+  queues.declaredAutoDelete('/', 'q');
+  expect(later(29)).toBe(true);
+  queues.consumerCame('/', 'q');
+  expect(later(1000)).toBe(true);
+  queues.consumerWent('/', 'q');
+  expect(later(29)).toBe(true);
+  expect(later(2)).toBe(false);
+});
 
 it('queues of one name in two virtual hosts are two', () => {
   const queues = new Queues();
