@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-// Broker and end-to-end tests share two cores with the brokers they start: one file at a time there.
+// Broker, cluster and end-to-end tests share two cores with the servers they start: one file at a time there.
 export default defineConfig({
   test: {
     projects: [
@@ -9,6 +9,15 @@ export default defineConfig({
         test: {
           name: 'broker',
           include: ['test/broker/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 180_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: 'cluster',
+          include: ['test/cluster/**/*.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 180_000,
           fileParallelism: false,
