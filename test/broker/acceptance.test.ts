@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import { connect } from 'amqplib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { runClient, startBroker } from '../support/broker.ts';
+import { startClient, startBroker } from '../support/broker.ts';
 import type { Broker } from '../support/broker.ts';
 import { describeBrokers } from '../support/describe-brokers.ts';
 import { HOME } from '../support/processes.ts';
@@ -65,9 +65,23 @@ await describeBrokers(
 
     it("pika's queue is quorum and durable, its exchange durable, and no message is lost", async () => {
       const program = join(HOME, 'test/broker/pika_acceptance.py');
-      const printed = await runClient('pika', program, [String(proxy.port), 'pika', String(MESSAGES)]);
-      expect(printed.trim()).toBe(`received ${MESSAGES}`);
-      await expectConverted('pika');
+      const lines: string[] = [];
+      const args = [String(proxy.port), 'pika', String(MESSAGES)];
+      const client = startClient('pika', program, args, (line) => lines.push(line));
+      try {
+        await client.waitFor('its messages', 30_000, () => (lines.length > 0 ? true : undefined));
+        expect(lines).toEqual([`received ${MESSAGES}`]);
+        await expectConverted('pika');
+      } finally {
+        client.end();
+      }
+      expect((await client.exited).code).toBe(0);
+    });
+
+    it('their queues were auto-delete: they are gone with their last consumers, and the exchanges stay', async () => {
+      await expect.poll(() => broker.management.queues(), { timeout: 10_000 }).toEqual([]);
+      for (const name of ['amqplib-exchange', 'pika-exchange'])
+        expect(await broker.management.exchange(name)).toMatchObject({ durable: true });
     });
 
     it('counts what it rewrote, and ends with 0 on SIGTERM', async () => {

@@ -3,7 +3,7 @@
 usage: pika_acceptance.py PORT PREFIX COUNT
 
 Declares PREFIX-queue (auto-delete, not durable) and PREFIX-exchange (not durable), sends COUNT confirmed messages
-through them, consumes them all and prints `received N`.
+through them, consumes them all and prints `received N`. Goes when its input ends.
 """
 
 import sys
@@ -30,5 +30,6 @@ for method, _, body in channel.consume(queue, inactivity_timeout=10):
     if len(received) == count:
         break
 assert received == list(range(count)), received
-print("received", len(received))
+print("received", len(received), flush=True)
+sys.stdin.read()
 connection.close()
