@@ -1,6 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
-// Broker, cluster and end-to-end tests share two cores with the servers they start: one file at a time there.
+// Broker and cluster tests wait for the servers they start most of the time, and share two cores with them: two files at a
+// time. The demo's tests are of what a user sees, one at a time.
 export default defineConfig({
   test: {
     projects: [
@@ -11,7 +12,7 @@ export default defineConfig({
           include: ['test/broker/**/*.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 180_000,
-          fileParallelism: false,
+          maxWorkers: 2,
         },
       },
       {
@@ -20,7 +21,7 @@ export default defineConfig({
           include: ['test/cluster/**/*.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 180_000,
-          fileParallelism: false,
+          maxWorkers: 2,
         },
       },
       {

@@ -27,8 +27,8 @@ export interface CertificateAndKey {
 
 const keyAlgorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 const dayMs = 86_400_000;
-/** Certificates begin a little in the past, for peers whose clock is behind. */
-const backdateMs = 5 * 60_000;
+/** Certificates begin a little in the past, in milliseconds, for peers whose clock is behind. */
+export const BACKDATE_MS = 5 * 60_000;
 const maxCommonName = 64;
 
 /** 127 random bits: positive, and distinct for as long as anyone will look (RFC 5280 4.1.2.2). */
@@ -47,11 +47,10 @@ function subject(commonName: string): { CN: string[] }[] {
   return [{ CN: [commonName] }];
 }
 
-function validity(days: number, until = Infinity): { notBefore: Date; notAfter: Date } {
+function validity(days: number, now = Date.now(), until = Infinity): { notBefore: Date; notAfter: Date } {
   if (!(days > 0))
     throw new UsageError(`a certificate cannot be valid for ${days} days: expected more than 0`);
-  const now = Date.now();
-  return { notBefore: new Date(now - backdateMs), notAfter: new Date(Math.min(now + days * dayMs, until)) };
+  return { notBefore: new Date(now - BACKDATE_MS), notAfter: new Date(Math.min(now + days * dayMs, until)) };
 }
 
 async function exportKey(key: webcrypto.CryptoKey): Promise<string> {
@@ -79,9 +78,12 @@ const leafUsage = [
 export async function makeCa({
   commonName,
   days,
+  now,
 }: {
   readonly commonName: string;
   readonly days: number;
+  /** When its days begin, Unix time in milliseconds; default: now. */
+  readonly now?: number | undefined;
 }): Promise<CertificateAndKey> {
   const keys = await generateKeys();
   const name = subject(commonName);
@@ -89,7 +91,7 @@ export async function makeCa({
     serialNumber: serialNumber(),
     subject: name,
     issuer: name,
-    ...validity(days),
+    ...validity(days, now),
     publicKey: keys.publicKey,
     signingKey: keys.privateKey,
     signingAlgorithm: keyAlgorithm,
@@ -102,10 +104,11 @@ interface Leaf {
   readonly ca: CertificateAndKey;
   readonly commonName: string;
   readonly days: number;
+  readonly now?: number | undefined;
   readonly extensions: readonly Extension[];
 }
 
-async function makeLeaf({ ca, commonName, days, extensions }: Leaf): Promise<CertificateAndKey> {
+async function makeLeaf({ ca, commonName, days, now, extensions }: Leaf): Promise<CertificateAndKey> {
   const issuer = new X509Certificate(ca.cert);
   const signingKey = await webcrypto.subtle.importKey(
     'pkcs8',
@@ -119,7 +122,7 @@ async function makeLeaf({ ca, commonName, days, extensions }: Leaf): Promise<Cer
     serialNumber: serialNumber(),
     subject: subject(commonName),
     issuer: issuer.subjectName,
-    ...validity(days, issuer.notAfter.getTime()),
+    ...validity(days, now, issuer.notAfter.getTime()),
     publicKey: keys.publicKey,
     signingKey,
     signingAlgorithm: keyAlgorithm,
@@ -164,11 +167,14 @@ export async function makeServingCertificate({
   dnsNames,
   ips,
   days,
+  now,
 }: {
   readonly ca: CertificateAndKey;
   readonly dnsNames: readonly string[];
   readonly ips: readonly string[];
   readonly days: number;
+  /** When its days begin, Unix time in milliseconds; default: now. */
+  readonly now?: number | undefined;
 }): Promise<CertificateAndKey> {
   const names = alternativeNames(dnsNames, ips);
   return makeLeaf({
@@ -176,6 +182,7 @@ export async function makeServingCertificate({
     // Nobody matches the common name any more (RFC 9525 2): it tells people what the certificate is for.
     commonName: names.map(({ value }) => value).find((value) => value.length <= maxCommonName) ?? 'server',
     days,
+    now,
     extensions: [
       new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth]),
       new SubjectAlternativeNameExtension(names),

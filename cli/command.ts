@@ -24,6 +24,8 @@ export interface CommandSpec<T extends OptionTable = OptionTable> {
   /** One line for the list of commands. */
   readonly summary: string;
   readonly options: T;
+  /** Options that arguments without a dash give as well, in this order, by their camelCase property. */
+  readonly positionals?: readonly string[];
   readonly examples: readonly Example[];
   /**
    * Does the work, or starts a server that goes on after `run` has returned.
@@ -39,7 +41,7 @@ export const exitCodes = [
   {
     code: 1,
     meaning:
-      'failed at run time: an address in use, a file that could not be written, a bug; report: something will break',
+      'failed at run time: an address in use, a file that could not be written, a bug; report: something will break; explain: the next write would change something',
   },
   { code: 2, meaning: 'invalid usage, configuration or input; the message says what, where and what to do' },
 ] as const;

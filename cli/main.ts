@@ -4,6 +4,7 @@ await runProcess({
   proxy: () => import('./proxy.ts'),
   webhook: () => import('./webhook.ts'),
   inject: () => import('./inject.ts'),
+  explain: () => import('./explain.ts'),
   rewrite: () => import('./rewrite.ts'),
   report: () => import('./report.ts'),
 });

@@ -49,6 +49,13 @@ function addCommand(
     .description(spec.summary)
     .allowExcessArguments(false);
   const flags = addOptions(command, spec.options);
+  for (const property of spec.positionals ?? []) {
+    const { argument = property, description } = spec.options[property]!;
+    command.argument(`[${argument}]`, description, (text: string) => {
+      (flags[property] ??= []).push(text);
+      return text;
+    });
+  }
   addHelpEnd(command, spec);
   command.action(async () => {
     const { config } = resolveOptions(configOption, { flags, env: io.env }).values;

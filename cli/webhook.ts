@@ -15,6 +15,10 @@ export const command: CommandSpec<typeof webhookOptions> = {
       command: 'quorumbridge webhook --tls-cert=/tls/tls.crt --tls-key=/tls/tls.key',
     },
     {
+      purpose: 'with certificates of its own, which its replicas keep in a Secret',
+      command: 'quorumbridge webhook --tls-secret=quorumbridge-system/quorumbridge-webhook-cert',
+    },
+    {
       purpose: 'to try it: a certificate made on the spot, and no cluster to ask',
       command: 'quorumbridge webhook --listen=127.0.0.1:9443 --self-signed --ca-out=ca.crt --no-cluster',
     },

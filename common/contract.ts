@@ -9,6 +9,9 @@ export const PROXY_CONTAINER = 'amqp-proxy';
 /** Name of RabbitMQ's own container, as the RabbitMQ cluster operator and the infra operator name it. */
 export const RABBITMQ_CONTAINER = 'rabbitmq';
 
+/** Name of the cluster operator's own init container. */
+export const SETUP_CONTAINER = 'setup-container';
+
 /** Annotation keys. Switches are on by the exact value "true"; `inject` also knows "false". */
 export const ANNOTATION = {
   enableProxy: 'rabbitmq.openstack.org/enable-proxy',
@@ -22,6 +25,10 @@ export const ANNOTATION = {
   mode: 'quorumbridge.io/mode',
   preset: 'quorumbridge.io/preset',
   rules: 'quorumbridge.io/rules',
+  logLevel: 'quorumbridge.io/log-level',
+  sidecarMode: 'quorumbridge.io/sidecar-mode',
+  backendHost: 'quorumbridge.io/backend-host',
+  tlsPort: 'quorumbridge.io/tls-port',
   status: 'quorumbridge.io/status',
   advancedConfig: 'quorumbridge.io/rabbitmq-advanced-config',
   conf: 'quorumbridge.io/rabbitmq-conf',
@@ -36,8 +43,11 @@ export const NAMESPACE_LABEL = { key: 'quorumbridge.io/injection', disabled: 'di
 /** TCP ports: clients' 5672 and 5671 belong to the proxy, RabbitMQ moves to `backend` on the loopback address. */
 export const PORT = { amqp: 5672, amqps: 5671, backend: 5673, admin: 15_695 } as const;
 
-/** The address RabbitMQ listens on behind the proxy. */
-export const BACKEND_HOST = '127.0.0.1';
+/** The loopback addresses that RabbitMQ can listen on behind the proxy. The first is the default. */
+export const BACKEND_HOSTS = ['127.0.0.1', '::1'] as const;
+
+/** Where the proxy offers TLS: 5672 means there too, in place of the plain listener. The first is the default. */
+export const TLS_PORTS = ['5671', '5672'] as const;
 
 /** Where the TLS files are mounted in the proxy's container; file names as in a kubernetes.io/tls Secret. */
 export const TLS_FOLDER = '/etc/rabbitmq-tls';
@@ -48,8 +58,20 @@ export const TLS_CA_FOLDER = '/etc/rabbitmq-tls-ca';
 /** What the proxy does with declarations that RabbitMQ 4 refuses. The first is the default. */
 export const MODES = ['transparent', 'observe'] as const;
 
+/**
+ * How the proxy's container stands in the pod: among the others, as an init container that goes on running
+ * (restartPolicy Always), or the latter where the cluster can. The first is the default.
+ */
+export const SIDECAR_MODES = ['plain', 'native', 'auto'] as const;
+
+/** Least severe log lines to write, from the most to the least talkative. */
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+
 /** The presets of rules that the proxy brings along. The first is the default. */
 export const PRESETS = ['generic', 'openstack', 'celery'] as const;
+
+/** What is done when clients-reconfigured is set while clients need the proxy. The first is the default. */
+export const CLIENTS_CHECKS = ['warn', 'deny', 'off'] as const;
 
 /** Where a ConfigMap with rules is mounted in the proxy's container. */
 export const RULES_FOLDER = '/etc/quorumbridge';
@@ -62,4 +84,25 @@ export const KIND = {
   rabbitMq: { group: 'rabbitmq.openstack.org', kind: 'RabbitMq' },
   cluster: { group: 'rabbitmq.com', kind: 'RabbitmqCluster' },
   statefulSet: { group: 'apps', kind: 'StatefulSet' },
+} as const;
+
+/** `status.upgradePhase` of a RabbitMq, in this order; empty while there is no upgrade. */
+export const UPGRADE_PHASES = ['', 'DeletingResources', 'WaitingForPods', 'WaitingForCluster'] as const;
+
+/** Names of what is installed into a cluster; the manifests and the chart use exactly these. */
+export const INSTALL = {
+  namespace: 'quorumbridge-system',
+  /** Deployment, ServiceAccount, Service, roles: all of the webhook's own objects begin with it. */
+  name: 'quorumbridge-webhook',
+  /** The MutatingWebhookConfiguration and the ValidatingWebhookConfiguration. */
+  configuration: 'quorumbridge',
+  /** The webhooks in both configurations. */
+  webhook: {
+    cluster: 'rabbitmqcluster.quorumbridge.io',
+    statefulSet: 'statefulset.quorumbridge.io',
+    rabbitMq: 'rabbitmq.quorumbridge.io',
+  },
+  path: { mutate: '/mutate', validate: '/validate' },
+  /** The Secret with the serving certificate: tls.crt, tls.key and ca.crt. */
+  secret: 'quorumbridge-webhook-cert',
 } as const;

@@ -1,10 +1,9 @@
 import pino from 'pino';
+import type { LOG_LEVELS } from './contract.ts';
 
 export type Logger = pino.Logger;
 
-/** From the most to the least talkative. */
-export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
-export type LogLevel = (typeof logLevels)[number];
+export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /**
  * Fields that never reach the output, at the top of a line or up to two objects below: passwords, HTTP

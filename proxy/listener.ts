@@ -35,6 +35,11 @@ export interface TlsListener {
 export interface Listener {
   readonly address: HostPort;
   readonly scheme: 'amqp' | 'amqps';
+  /**
+   * Serves new connections with another certificate and its authorities; connections go on with theirs. Throws, and
+   * keeps the old one, when OpenSSL refuses it. Nothing to a plain listener.
+   */
+  setCertificate(files: TlsFiles): void;
   /** Stops accepting; connections go on. */
   close(): void;
 }
@@ -72,17 +77,19 @@ export async function listen(
   return {
     address: { host: address, port },
     scheme: tlsServer === undefined ? 'amqp' : 'amqps',
+    setCertificate: (files) => tlsServer?.setSecureContext(contextOptions(files)),
     close: () => server.close(),
   };
+}
+
+function contextOptions({ cert, key, ca }: TlsFiles): tls.SecureContextOptions {
+  return { cert, key, ...(ca === undefined ? {} : { ca }), minVersion: 'TLSv1.2' };
 }
 
 function createTlsServer(secure: TlsListener, events: ListenerEvents): tls.Server {
   const { files, clientAuth, handshakeTimeout } = secure;
   const server = tls.createServer({
-    cert: files.cert,
-    key: files.key,
-    ...(files.ca === undefined ? {} : { ca: files.ca }),
-    minVersion: 'TLSv1.2',
+    ...contextOptions(files),
     handshakeTimeout,
     requestCert: files.ca !== undefined,
     // Whoever shows no certificate is let in by `request`, so the verdict on those shown is taken below.

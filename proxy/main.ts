@@ -2,10 +2,11 @@ import type { Socket } from 'node:net';
 import { REPLY } from '../amqp/constants.ts';
 import { encodeClose } from '../amqp/method.ts';
 import { type Admin, startAdmin } from '../common/admin.ts';
+import { watchCertificate } from '../common/certificate-watch.ts';
 import { UsageError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
 import { formatHostPort, type HostPort } from '../common/options.ts';
-import { readTlsFiles } from '../common/tls.ts';
+import { readTlsFiles, type TlsFiles } from '../common/tls.ts';
 import { createBackend } from './backend.ts';
 import type { SessionContext } from './context.ts';
 import { Ledger } from './ledger.ts';
@@ -24,6 +25,9 @@ const SWEEP_INTERVAL = 250;
 
 /** Warnings that are remembered, so that each is logged once; beyond that, it begins anew. */
 const TOLD_MAX = 1000;
+
+/** How often the files of the certificate are read again, in milliseconds. */
+const CERTIFICATE_INTERVAL = 10_000;
 
 /** How long clients have to take their connection.close at the end of a drain, in milliseconds. */
 const LAST_CALL = 3000;
@@ -67,6 +71,7 @@ class ProxyServer implements RunningProxy {
   readonly #context: SessionContext;
   readonly #probe: Probe;
   readonly #timers: NodeJS.Timeout[] = [];
+  #unwatch: (() => void) | undefined;
   #admin: Admin | undefined;
   #draining = false;
   #lastId = 0;
@@ -100,13 +105,14 @@ class ProxyServer implements RunningProxy {
     };
   }
 
-  async start(secure: TlsListener | undefined): Promise<void> {
+  async start(secure: Secure | undefined): Promise<void> {
     const options = this.#options;
     for (const address of options.listen) {
       const tls =
         (address.scheme ?? (secure === undefined ? 'amqp' : 'amqps')) === 'amqps' ? secure : undefined;
       this.listeners.push(await listen(address, tls, this.#events(tls !== undefined)));
     }
+    if (secure !== undefined) this.#watch(secure);
     this.#admin = await startAdmin({
       listen: options.adminListen,
       log: this.#log,
@@ -138,6 +144,19 @@ class ProxyServer implements RunningProxy {
 
   get adminAddress(): HostPort {
     return this.#admin!.address;
+  }
+
+  #watch({ read, files }: Secure): void {
+    this.#unwatch = watchCertificate({
+      source: async () => read(),
+      initial: files,
+      intervalMs: CERTIFICATE_INTERVAL,
+      log: this.#log,
+      stats: this.#stats.certificate,
+      use: (next) => {
+        for (const listener of this.listeners) listener.setCertificate(next);
+      },
+    });
   }
 
   #every(milliseconds: number, work: () => void): void {
@@ -260,6 +279,7 @@ class ProxyServer implements RunningProxy {
 
   async close(): Promise<void> {
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    this.#unwatch?.();
     for (const listener of this.listeners) listener.close();
     for (const session of this.#sessions) session.destroy();
     for (const socket of this.#encrypted) socket.destroy();
@@ -269,8 +289,13 @@ class ProxyServer implements RunningProxy {
   }
 }
 
+interface Secure extends TlsListener {
+  /** Reads the files again; throws UsageError. */
+  readonly read: () => TlsFiles;
+}
+
 /** Reads the certificate for the TLS listeners, and checks that the options go together. */
-function tlsListener(options: ProxyOptions): TlsListener | undefined {
+function tlsListener(options: ProxyOptions): Secure | undefined {
   const { listen: addresses, tlsCert, tlsKey, tlsCa, tlsClientAuth, handshakeTimeout } = options;
   if (tlsCert === undefined || tlsKey === undefined) {
     if (tlsCert !== undefined)
@@ -290,13 +315,14 @@ function tlsListener(options: ProxyOptions): TlsListener | undefined {
     return undefined;
   }
   refuseUnused(addresses);
-  const files = readTlsFiles({
-    certFile: tlsCert,
-    keyFile: tlsKey,
-    caFile: tlsCa,
-    optionNames: { cert: 'tls-cert', key: 'tls-key', ca: 'tls-ca' },
-  });
-  return { files, clientAuth: tlsClientAuth, handshakeTimeout: handshakeTimeout * 1000 };
+  const read = (): TlsFiles =>
+    readTlsFiles({
+      certFile: tlsCert,
+      keyFile: tlsKey,
+      caFile: tlsCa,
+      optionNames: { cert: 'tls-cert', key: 'tls-key', ca: 'tls-ca' },
+    });
+  return { read, files: read(), clientAuth: tlsClientAuth, handshakeTimeout: handshakeTimeout * 1000 };
 }
 
 function refuseUnused(addresses: readonly ListenAddress[]): void {

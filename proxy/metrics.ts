@@ -76,5 +76,20 @@ export function createProxyMetrics(stats: Stats, ledger: Ledger): Metrics {
     () => Object.entries(ledger.usages).map(([usage, count]) => [{ usage }, count] as const),
     ['usage'],
   );
+  metrics.gauge(
+    'certificate_expiry_timestamp_seconds',
+    'End of the certificate of the TLS listeners, in seconds since 1970; 0: there is none.',
+    () => stats.certificate.notAfter,
+  );
+  metrics.counter(
+    'certificate_reloads_total',
+    'Certificates that were taken into use after the first one.',
+    () => stats.certificate.reloads,
+  );
+  metrics.counter(
+    'certificate_reload_failures_total',
+    'Tries to read the certificate again that failed.',
+    () => stats.certificate.failures,
+  );
   return metrics;
 }

@@ -1,5 +1,4 @@
-import { MODES, PRESETS } from '../common/contract.ts';
-import { logLevels } from '../common/log.ts';
+import { LOG_LEVELS, MODES, PRESETS } from '../common/contract.ts';
 import {
   filePath,
   flag,
@@ -210,9 +209,9 @@ export const proxyOptions = {
     name: 'log-level',
     argument: 'LEVEL',
     env: 'QUORUMBRIDGE_LOG_LEVEL',
-    description: `How much is logged: ${logLevels.join(', ')}.`,
+    description: `How much is logged: ${LOG_LEVELS.join(', ')}.`,
     default: 'info',
-    parse: oneOf(...logLevels),
+    parse: oneOf(...LOG_LEVELS),
   },
 } as const satisfies OptionTable;
 

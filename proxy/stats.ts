@@ -1,3 +1,4 @@
+import { CertificateStats } from '../common/certificate-watch.ts';
 import type { ProxyErrorCode } from './errors.ts';
 import { PROXY_ERRORS } from './errors.ts';
 import { MEANING_CHANGES, REWRITTEN_METHODS } from './rules/rule.ts';
@@ -22,6 +23,8 @@ export class Stats {
   framesFromBackend = 0;
   /** Connections that the proxy ended or refused, by error code. */
   readonly errors = zeros(Object.keys(PROXY_ERRORS) as ProxyErrorCode[]);
+  /** Of the TLS listeners. */
+  readonly certificate = new CertificateStats();
 }
 
 function zeros<K extends string>(names: readonly K[]): Record<K, number> {

@@ -4,6 +4,8 @@ import { UsageError } from '../common/errors.ts';
 
 const SERVICE_ACCOUNT_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 
+const ADVICE = 'name a kubeconfig, or give --no-cluster to decide from the objects alone';
+
 /** How to reach the API server. */
 export type ClusterAccess = { from: 'kubeconfig'; files: readonly string[] } | { from: 'service account' };
 
@@ -14,6 +16,8 @@ export interface ClusterSearch {
   /** Where kubectl looks when told nothing, such as ~/.kube/config. */
   readonly defaultKubeconfig: string;
   readonly tokenFile?: string;
+  /** What to do about a kubeconfig that can't be read. */
+  readonly advice?: string;
 }
 
 async function exists(path: string): Promise<boolean> {
@@ -35,7 +39,7 @@ export async function findCluster(search: ClusterSearch): Promise<ClusterAccess 
     for (const path of named) if (await exists(path)) files.push(path);
     if (files.length === 0) {
       throw new UsageError(
-        `option --kubeconfig: ${search.kubeconfig} cannot be read: name a kubeconfig, or give --no-cluster to decide from the objects alone`,
+        `option --kubeconfig: ${search.kubeconfig} cannot be read: ${search.advice ?? ADVICE}`,
       );
     }
     return { from: 'kubeconfig', files };

@@ -1,45 +1,51 @@
 import type { Logger } from '../common/log.ts';
+import type { Outcome, ReviewToDecide } from './admission.ts';
+import { type ClientsSettings, decideDefaults, decideValidity } from './admit-rabbitmq.ts';
 import { type ReviewAnswer, allow, deny } from './answer.ts';
-import type { OwnerLookup } from './kube.ts';
+import { isControlledByCluster, isKind } from './facts.ts';
 import type { WebhookStats } from './metrics.ts';
-import { type Review, type ReviewSubject, readReview } from './review.ts';
+import { type NativeLookup, nativeFactsFor } from './native.ts';
+import type { OwnerLookup } from './owners.ts';
+import { RABBITMQ, STATEFUL_SET } from './resources.ts';
+import { type Endpoint, KINDS, type Review, type ReviewSubject, readReview } from './review.ts';
 import type { InjectionSettings, Json, MutateInput, MutateResult, OwnerFacts } from './types.ts';
 
 export interface Admission {
   mutate(input: MutateInput): MutateResult;
   /** Absent: there is no cluster to ask, and objects are decided from themselves alone. */
   readonly owners: OwnerLookup | undefined;
+  /** Absent as `owners` is. */
+  readonly natives: NativeLookup | undefined;
+  readonly clients: ClientsSettings;
   readonly settings: InjectionSettings;
   readonly log: Logger;
   readonly stats: WebhookStats;
 }
 
-interface Outcome {
-  readonly answer: 'patched' | 'unchanged' | 'denied' | 'passed';
-  readonly review: ReviewAnswer;
-  readonly message?: string;
-}
-
-async function findOwner(admission: Admission, review: Review & { todo: 'decide' }): Promise<OwnerFacts> {
-  if (admission.owners === undefined) return { state: 'absent' };
-  const owner = await admission.owners.find(review.object, review.subject.namespace);
-  admission.stats.ownerLookups.add({ result: owner.state });
+async function findOwner(admission: Admission, review: ReviewToDecide): Promise<OwnerFacts> {
+  const { object, oldObject, subject } = review;
+  // Its RabbitmqCluster carries the decision: nobody needs to be asked.
+  const isGoverned = isKind(object, STATEFUL_SET) && isControlledByCluster(object);
+  if (admission.owners === undefined || isGoverned) return { state: 'absent' };
+  const { owner, source } = await admission.owners.find(object, subject.namespace, oldObject !== undefined);
+  admission.stats.ownerLookups.add({ result: owner.state, source });
   if (owner.state === 'unknown') {
-    admission.log.warn(
-      { uid: review.subject.uid, why: owner.why },
-      'the RabbitMq behind the object is not known',
-    );
+    admission.log.warn({ uid: subject.uid, why: owner.why }, 'the RabbitMq behind the object is not known');
   }
   return owner;
 }
 
-async function decide(admission: Admission, review: Review & { todo: 'decide' }): Promise<Outcome> {
+async function decide(admission: Admission, review: ReviewToDecide): Promise<Outcome> {
   const { object, oldObject, subject } = review;
-  const owner = await findOwner(admission, review);
+  const [owner, native] = await Promise.all([
+    findOwner(admission, review),
+    nativeFactsFor(admission.natives, object),
+  ]);
   const result = admission.mutate({
     object,
     ...(oldObject !== undefined && { oldObject }),
     owner,
+    ...(native !== undefined && { native }),
     settings: admission.settings,
   });
   const { inject, reason } = result.decision;
@@ -56,8 +62,12 @@ async function decide(admission: Admission, review: Review & { todo: 'decide' })
   };
 }
 
-async function conclude(admission: Admission, review: Review): Promise<Outcome> {
-  if (review.todo === 'decide') return decide(admission, review);
+async function conclude(admission: Admission, endpoint: Endpoint, review: Review): Promise<Outcome> {
+  if (review.todo === 'decide') {
+    if (endpoint === 'validate') return decideValidity(review, admission.clients, admission.stats);
+    if (isKind(review.object, RABBITMQ)) return decideDefaults(review, admission.stats);
+    return decide(admission, review);
+  }
   const verdict = { decision: 'keep', reason: review.reason };
   const { uid } = review.subject;
   if (review.todo === 'pass') return { answer: 'passed', review: allow(uid, verdict) };
@@ -69,7 +79,7 @@ function record(admission: Admission, subject: ReviewSubject, outcome: Outcome, 
   const { log, stats } = admission;
   const ms = performance.now() - startedMs;
   stats.admissionSeconds += ms / 1000;
-  const kind = ['RabbitmqCluster', 'StatefulSet'].includes(subject.kind) ? subject.kind : 'other';
+  const kind = KINDS.includes(subject.kind) ? subject.kind : 'other';
   stats.admissions.add({ kind, operation: subject.operation, answer: outcome.answer });
   const { decision, reason } = outcome.review.response.auditAnnotations;
   const { warnings } = outcome.review.response;
@@ -85,13 +95,17 @@ function record(admission: Admission, subject: ReviewSubject, outcome: Outcome, 
 }
 
 /**
- * Answers the parsed body of one POST /mutate: reads the review, looks up the owner, decides, and records what was done.
+ * Answers the parsed body of one POST: reads the review, looks up what it needs, decides, and records what was done.
  * @throws RequestError when the body is not a review that can be answered; any other error is this program's own.
  */
-export async function admit(admission: Admission, body: Json | undefined): Promise<ReviewAnswer> {
+export async function admit(
+  admission: Admission,
+  endpoint: Endpoint,
+  body: Json | undefined,
+): Promise<ReviewAnswer> {
   const startedMs = performance.now();
-  const review = readReview(body);
-  const outcome = await conclude(admission, review);
+  const review = readReview(body, endpoint);
+  const outcome = await conclude(admission, endpoint, review);
   record(admission, review.subject, outcome, startedMs);
   return outcome.review;
 }

@@ -1,4 +1,10 @@
-import { ANNOTATION, KIND, PROXY_CONTAINER, RABBITMQ_CONTAINER } from '../common/contract.ts';
+import {
+  ANNOTATION,
+  KIND,
+  PROXY_CONTAINER,
+  RABBITMQ_CONTAINER,
+  SETUP_CONTAINER,
+} from '../common/contract.ts';
 import { clientVerification, readBrokerConfig } from './brokerconfig.ts';
 import { dropNamed, isObject, named, objectsAt, textAt, valueAt } from './json.ts';
 import { OverlayError, hasOverlay, spliceOverlay, stripOverlay } from './overlay.ts';
@@ -19,6 +25,7 @@ import type { Json, JsonObject, KubeObject } from './types.ts';
 const TEMPLATE = ['spec', 'override', 'statefulSet', 'spec', 'template'];
 const ANNOTATIONS = [...TEMPLATE, 'metadata', 'annotations'];
 const CONTAINERS = [...TEMPLATE, 'spec', 'containers'];
+const INIT_CONTAINERS = [...TEMPLATE, 'spec', 'initContainers'];
 const VOLUMES = [...TEMPLATE, 'spec', 'volumes'];
 const ADVANCED = ['spec', 'rabbitmq', 'advancedConfig'];
 
@@ -46,6 +53,7 @@ function readable<T>(read: () => T): T {
 
 function strip(object: KubeObject, original: Originals | undefined, owned: Owned): void {
   stripContainers(object, original, owned.container);
+  if (owned.native) stripInitContainers(object, original);
   const annotations = valueAt(object, ...ANNOTATIONS);
   if (isObject(annotations)) delete annotations[ANNOTATION.status];
   const config = valueAt(object, 'spec', 'rabbitmq');
@@ -59,7 +67,8 @@ function strip(object: KubeObject, original: Originals | undefined, owned: Owned
   const podSpec = valueAt(object, ...CONTAINERS.slice(0, -1));
   const hadContainers = isObject(podSpec) && Object.hasOwn(podSpec, 'containers');
   if (owned.rules && isObject(podSpec)) dropNamed(podSpec, 'volumes', RULES_VOLUME);
-  pruneParents(object, created, [ANNOTATIONS, CONTAINERS, ADVANCED, ...(owned.rules ? [VOLUMES] : [])]);
+  const more = [...(owned.rules ? [VOLUMES] : []), ...(owned.native ? [INIT_CONTAINERS] : [])];
+  pruneParents(object, created, [ANNOTATIONS, CONTAINERS, ADVANCED, ...more]);
   // A pod spec that somebody filled meanwhile stays, and the resource's schema wants the list in it.
   const isLeft =
     valueAt(object, ...CONTAINERS.slice(0, -1)) === podSpec && !(CONTAINERS.join('.') in created);
@@ -83,6 +92,15 @@ function stripContainers(object: KubeObject, original: Originals | undefined, ow
       containers.splice(at === 0 ? (original?.index ?? 0) : at, 0, rabbitmq);
   }
   podSpec['containers'] = containers;
+}
+
+function stripInitContainers(object: KubeObject, original: Originals | undefined): void {
+  const podSpec = valueAt(object, ...TEMPLATE, 'spec');
+  if (!isObject(podSpec)) return;
+  dropNamed(podSpec, 'initContainers', PROXY_CONTAINER);
+  const stub = named(objectsAt(podSpec, 'initContainers'), SETUP_CONTAINER);
+  if (original?.setupStub && stub !== undefined && Object.keys(stub).length === 1)
+    dropNamed(podSpec, 'initContainers', SETUP_CONTAINER);
 }
 
 function inspect(object: KubeObject): Broker {
@@ -155,14 +173,28 @@ function add(object: KubeObject, injection: Injection): { original: Originals; c
   const containers = parents.list(CONTAINERS);
   const index = containers.findIndex((entry) => entry['name'] === RABBITMQ_CONTAINER);
   const rabbitmq = index < 0 ? { name: RABBITMQ_CONTAINER } : containers.splice(index, 1)[0]!;
-  const probes = moveProbes(rabbitmq);
+  const probes = moveProbes(rabbitmq, injection.host);
   containers.unshift(rabbitmq);
-  containers.push(injection.container);
+  const setupStub = injection.form === 'native' && addNative(parents, injection.container);
+  if (injection.form === 'plain') containers.push(injection.container);
   if (injection.rules !== undefined) addRulesVolume(parents, VOLUMES, injection.rules);
 
   const before = parents.text(ADVANCED);
   const { text, overlay } = readable(() => spliceOverlay(before, injection));
   parents.object(['spec', 'rabbitmq'])['advancedConfig'] = text;
   const place = index < 0 ? { stub: true } : { stub: false, index };
-  return { original: { parents: parents.created, probes, ...place }, config: overlay };
+  const stubs = { ...place, ...(setupStub ? { setupStub } : {}) };
+  return { original: { parents: parents.created, probes, ...stubs }, config: overlay };
+}
+
+/**
+ * The operator's own init container has to be named before the proxy: what the override alone names is merged to the
+ * front. What users name stays in front of it, where it would be without the proxy. True when the entry is ours.
+ */
+function addNative(parents: Parents, container: JsonObject): boolean {
+  const list = parents.list(INIT_CONTAINERS);
+  const isStub = named(list, SETUP_CONTAINER) === undefined;
+  if (isStub) list.push({ name: SETUP_CONTAINER });
+  list.push(container);
+  return isStub;
 }

@@ -1,4 +1,4 @@
-import { ANNOTATION, BACKEND_HOST, PORT } from '../common/contract.ts';
+import { ANNOTATION, PORT } from '../common/contract.ts';
 import { objectsAt, textAt } from './json.ts';
 import { wholeAdvancedConfig } from './overlay.ts';
 import { Refusal } from './refusal.ts';
@@ -81,7 +81,8 @@ export function isConf(file: ConfigFile): boolean {
 /** The file's text. */
 export function configText(file: ConfigFile, injection: Injection): string {
   if (!isConf(file)) return wholeAdvancedConfig(injection);
-  const address = `${BACKEND_HOST}:${PORT.backend}`;
+  // An IPv6 address stands without brackets here: RabbitMQ takes the last colon for the port's.
+  const address = `${injection.host}:${PORT.backend}`;
   // `listeners.tcp = none` in another file beats every other listeners.tcp key, so the TLS variant does not fight it.
   const listeners = injection.backendTls
     ? `listeners.ssl.default = ${address}\n`

@@ -1,7 +1,10 @@
 import { ANNOTATION, PROXY_CONTAINER } from '../common/contract.ts';
+import { LIST_OF } from './form.ts';
+import type { Form } from './form.ts';
 import { canonical, fingerprint, same } from './json.ts';
 import { RULES_VOLUME } from './rules.ts';
 import { sidecarFingerprint } from './sidecar.ts';
+import { formOf } from './status.ts';
 import type { Injected } from './status.ts';
 import type { JsonObject } from './types.ts';
 
@@ -10,6 +13,7 @@ const INSTEAD: Readonly<Record<string, string>> = {
   image: ANNOTATION.proxyImage,
   resources: ANNOTATION.proxyResources,
   args: ANNOTATION.proxyArgs,
+  restartPolicy: ANNOTATION.sidecarMode,
 };
 
 /**
@@ -20,12 +24,13 @@ export function editWarnings(
   before: {
     status: Injected | undefined;
     container: JsonObject | undefined;
+    form: Form | undefined;
     rules: JsonObject | undefined;
     config: string | undefined;
   },
   after: { status: Injected; container: JsonObject; rules: JsonObject | undefined },
 ): string[] {
-  const { status, container, rules, config } = before;
+  const { status, container, form, rules, config } = before;
   if (status === undefined) return [];
   const warnings: string[] = [];
   if (container === undefined) {
@@ -41,6 +46,11 @@ export function editWarnings(
       const hint = instead === undefined ? '' : `: use the annotation ${instead}`;
       warnings.push(`container ${PROXY_CONTAINER}: ${field} was edited by hand and is put back${hint}`);
     }
+  }
+  if (form !== undefined && form !== formOf(status)) {
+    warnings.push(
+      `container ${PROXY_CONTAINER} was moved to ${LIST_OF[form]} by hand and is put back: use the annotation ${ANNOTATION.sidecarMode}`,
+    );
   }
   if (after.rules !== undefined && isEdited(status.rules, rules) && !same(rules, after.rules)) {
     warnings.push(

@@ -1,6 +1,7 @@
 import { ANNOTATION, KIND, NAMESPACE_LABEL } from '../common/contract.ts';
 import { objectsAt, textAt, valueAt } from './json.ts';
 import type { JsonObject, KubeObject } from './types.ts';
+import { parseVersion } from './version.ts';
 
 /** True for the kind in any version of its group, as owner references and manifests name it. */
 export function isKind(object: JsonObject, { group, kind }: { group: string; kind: string }): boolean {
@@ -40,13 +41,7 @@ export function isUpgradeToQuorum(rabbitmq: KubeObject): boolean {
   return (
     (textAt(rabbitmq, 'status', 'upgradePhase') ?? '') !== '' &&
     textAt(rabbitmq, 'spec', 'queueType') === 'Quorum' &&
-    majorOf(textAt(rabbitmq, 'status', 'currentVersion')) === 3 &&
-    (majorOf(target) ?? 0) >= 4
+    parseVersion(textAt(rabbitmq, 'status', 'currentVersion'))?.major === 3 &&
+    (parseVersion(target)?.major ?? 0) >= 4
   );
-}
-
-/** The first number of 3.9 or 3.9.1; undefined for every other text. */
-function majorOf(version: string | undefined): number | undefined {
-  const match = /^(\d+)\.\d+(?:\.\d+)?$/.exec(version ?? '');
-  return match === null ? undefined : Number(match[1]);
 }

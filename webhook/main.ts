@@ -1,18 +1,15 @@
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Check, startAdmin } from '../common/admin.ts';
-import { UsageError } from '../common/errors.ts';
+import { watchCertificate } from '../common/certificate-watch.ts';
 import type { Logger } from '../common/log.ts';
 import { createMetrics } from '../common/metrics.ts';
 import type { HostPort, OptionValues } from '../common/options.ts';
-import { findCluster } from './access.ts';
-import { type OwnerLookup, connectOwnerLookup } from './kube.ts';
+import { chooseCertificate } from './certificate.ts';
 import { WebhookStats, registerMetrics } from './metrics.ts';
 import { mutate } from './mutate.ts';
 import type { webhookOptions } from './options.ts';
 import { startServer } from './server.ts';
-import { type CertificateSource, filesSource, selfSignedSource, watchCertificate } from './tls.ts';
+import { openSurroundings } from './surroundings.ts';
 
 export type WebhookValues = OptionValues<typeof webhookOptions>;
 
@@ -25,57 +22,6 @@ export interface RunningWebhook {
   close(): Promise<void>;
 }
 
-/** Registrations allow 5 s for an admission: an owner that takes longer than this counts as unknown. */
-const OWNER_LOOKUP_TIMEOUT_MS = 1500;
-const CERTIFICATE_CHECK_MS = 10_000;
-
-async function certificateSource(values: WebhookValues): Promise<CertificateSource> {
-  const { tlsCert, tlsKey, selfSigned, caOut, dnsName } = values;
-  if (selfSigned) {
-    if (tlsCert !== undefined || tlsKey !== undefined) {
-      throw new UsageError(
-        'option --self-signed makes its own certificate: leave out --tls-cert and --tls-key',
-      );
-    }
-    if (caOut === undefined) {
-      throw new UsageError(
-        'option --ca-out is required with --self-signed: clients need the CA that it makes',
-      );
-    }
-    return selfSignedSource(caOut, dnsName);
-  }
-  if (tlsCert === undefined || tlsKey === undefined) {
-    const missing = tlsCert === undefined ? 'tls-cert' : 'tls-key';
-    throw new UsageError(
-      `option --${missing} is required: give --tls-cert FILE and --tls-key FILE, or --self-signed and --ca-out FILE`,
-    );
-  }
-  if (caOut !== undefined || dnsName.length > 0) {
-    const given = caOut === undefined ? 'dns-name' : 'ca-out';
-    throw new UsageError(`option --${given} is only for --self-signed: leave it out with --tls-cert`);
-  }
-  return filesSource(tlsCert, tlsKey);
-}
-
-async function ownerLookup(values: WebhookValues, log: Logger): Promise<OwnerLookup | undefined> {
-  if (values.noCluster) {
-    log.info('--no-cluster: deciding from the objects alone');
-    return undefined;
-  }
-  const cluster = await findCluster({
-    kubeconfig: values.kubeconfig,
-    env: process.env,
-    defaultKubeconfig: join(homedir(), '.kube', 'config'),
-  });
-  if (cluster === undefined) {
-    log.warn('no kubeconfig and no service account: deciding from the objects alone');
-    return undefined;
-  }
-  const lookup = await connectOwnerLookup(cluster, OWNER_LOOKUP_TIMEOUT_MS);
-  log.info({ server: lookup.server, from: cluster.from }, 'asking the API server for the owners of objects');
-  return lookup;
-}
-
 /**
  * Starts the admission webhook.
  * @throws UsageError for options that don't go together, TLS files or a kubeconfig that can't be used; Error when an
@@ -84,24 +30,30 @@ async function ownerLookup(values: WebhookValues, log: Logger): Promise<OwnerLoo
 export async function startWebhook(values: WebhookValues, log: Logger): Promise<RunningWebhook> {
   await using cleanup = new AsyncDisposableStack();
   const stats = new WebhookStats();
-  const source = await certificateSource(values);
-  const certificate = await source();
-  const owners = await ownerLookup(values, log);
-  if (owners !== undefined) cleanup.defer(() => owners.close());
+  const certificate = await chooseCertificate(values, log, stats);
+  cleanup.defer(() => certificate.close());
+  const surroundings = await openSurroundings(values, log, stats);
+  if (surroundings !== undefined) cleanup.defer(() => surroundings.close());
 
   const server = await startServer({
     listen: values.listen,
-    certificate,
-    admission: { mutate, owners, settings: { image: values.proxyImage }, log, stats },
+    certificate: certificate.initial,
+    admission: {
+      mutate,
+      owners: surroundings?.owners,
+      natives: surroundings?.natives,
+      clients: { check: values.clientsReconfiguredCheck, ledgers: surroundings?.ledgers },
+      settings: { image: values.proxyImage },
+      log,
+      stats,
+    },
   });
   cleanup.defer(() => server.close());
   cleanup.defer(
     watchCertificate({
-      source,
-      initial: certificate,
-      intervalMs: CERTIFICATE_CHECK_MS,
+      ...certificate,
       log,
-      stats,
+      stats: stats.certificate,
       use: (next) => server.setCertificate(next),
     }),
   );
@@ -110,8 +62,9 @@ export async function startWebhook(values: WebhookValues, log: Logger): Promise<
   const readyz = (): Check => {
     const reasons: string[] = [];
     if (closing) reasons.push('shutting down');
-    if (stats.certificateNotAfter * 1000 <= Date.now()) reasons.push('the serving certificate has expired');
-    return { ok: reasons.length === 0, reasons };
+    if (stats.certificate.notAfter * 1000 <= Date.now()) reasons.push('the serving certificate has expired');
+    const cache = surroundings?.ready() ?? { ok: true, reasons: [] };
+    return { ok: reasons.length === 0 && cache.ok, reasons: [...reasons, ...cache.reasons] };
   };
   const metrics = createMetrics();
   registerMetrics(metrics, stats);

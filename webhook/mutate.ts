@@ -4,17 +4,25 @@ import { clusterTarget } from './cluster.ts';
 import { decide, decisionWarnings } from './decide.ts';
 import { editWarnings } from './edits.ts';
 import { isDeleting, isKind } from './facts.ts';
+import { LIST_OF, chooseForm } from './form.ts';
 import { canonical, copy, fingerprint, isObject } from './json.ts';
 import { Refusal } from './refusal.ts';
 import { rulesVolume } from './rules.ts';
-import { DEFAULT_RESOURCES, GUARANTEED_RESOURCES, renderSidecar, sidecarFingerprint } from './sidecar.ts';
+import {
+  DEFAULT_RESOURCES,
+  GUARANTEED_RESOURCES,
+  backendArg,
+  renderSidecar,
+  sidecarFingerprint,
+} from './sidecar.ts';
 import { statefulSetTarget } from './statefulset.ts';
-import { TOMBSTONE, statusText } from './status.ts';
+import { TOMBSTONE, formOf, statusText } from './status.ts';
 import type { Injected } from './status.ts';
-import type { Injection, Target } from './target.ts';
+import type { Broker, Injection, Target } from './target.ts';
 import { NO_TRACES, keptOf, originalOf, ownedOf, tracesOf } from './traces.ts';
 import type { Kept, Traces } from './traces.ts';
 import { readTuning, unknownAnnotations } from './tuning.ts';
+import type { Tuning } from './tuning.ts';
 import type { Decision, JsonObject, KubeObject, MutateInput, MutateResult } from './types.ts';
 
 /**
@@ -108,7 +116,7 @@ function inject(
 ): { object: KubeObject; warnings: string[] } {
   if (traces.container !== undefined && traces.status === undefined) {
     throw new Refusal(
-      [...target.template, 'spec', 'containers'],
+      [...target.template, 'spec', LIST_OF[traces.form ?? 'plain']],
       `there is a container named ${PROXY_CONTAINER} that was not injected: rename it, or set the annotation ` +
         `${ANNOTATION.inject}: "false"`,
       409,
@@ -122,14 +130,15 @@ function inject(
   const status: Injected = {
     by: target.kind,
     image,
+    ...(injection.form === 'native' ? { form: 'native' } : {}),
     sidecar: sidecarFingerprint(injection.container),
     config: fingerprint(config),
     ...(injection.rules === undefined ? {} : { rules: fingerprint(canonical(injection.rules)) }),
     original,
   };
   annotationsOf(result, target)[ANNOTATION.status] = statusText(status);
-  const { ownStatus, container, rules } = traces;
-  const before = { status: ownStatus, container, rules, config: configBefore };
+  const { ownStatus, container, form, rules } = traces;
+  const before = { status: ownStatus, container, form, rules, config: configBefore };
   return { object: result, warnings: [...warnings, ...editWarnings(before, { status, ...injection })] };
 }
 
@@ -142,19 +151,29 @@ function render(
 ): { injection: Injection; image: string; warnings: string[] } {
   if (kept !== undefined) {
     const args = Array.isArray(kept.container['args']) ? kept.container['args'] : [];
-    const proxyProtocol = args.includes('--backend-proxy-protocol=v2');
-    const injection = { ...kept, proxyProtocol, backendTls: args.includes('--backend-tls') };
+    const injection = {
+      ...kept,
+      host: args.includes(backendArg('::1')) ? ('::1' as const) : ('127.0.0.1' as const),
+      proxyProtocol: args.includes('--backend-proxy-protocol=v2'),
+      backendTls: args.includes('--backend-tls'),
+    };
     return { injection, image: traces.status?.image ?? input.settings.image, warnings: [] };
   }
   const tuning = readTuning(input.object);
   const broker = target.inspect(clean, input.owner.state === 'found' ? input.owner.rabbitmq : undefined);
   const image = tuning.image ?? traces.status?.image ?? input.settings.image;
+  const before = traces.status && formOf(traces.status);
+  const { form, warnings } = chooseForm(tuning.sidecarMode, input.native, before);
   const rendered = renderSidecar({
+    form,
     image,
+    host: tuning.backendHost,
     tls: broker.tls,
+    tlsOnAmqpPort: isTlsOnAmqpPort(tuning, broker),
     backendTls: broker.backendTls,
     proxyProtocol: tuning.proxyProtocol,
     resources: tuning.resources ?? copy(broker.guaranteed ? GUARANTEED_RESOURCES : DEFAULT_RESOURCES),
+    logLevel: tuning.logLevel,
     mode: tuning.mode,
     preset: tuning.preset,
     rules: tuning.rules !== undefined,
@@ -164,9 +183,20 @@ function render(
   const isSame = existing !== undefined && sidecarFingerprint(existing) === sidecarFingerprint(rendered);
   const injection = {
     container: isSame ? copy(existing) : rendered,
+    form,
+    host: tuning.backendHost,
     rules: tuning.rules && rulesVolume(tuning.rules),
     proxyProtocol: tuning.proxyProtocol,
     backendTls: broker.backendTls !== undefined,
   };
-  return { injection, image, warnings: broker.warnings };
+  return { injection, image, warnings: [...warnings, ...broker.warnings] };
+}
+
+function isTlsOnAmqpPort({ tlsPort }: Tuning, { tls }: Broker): boolean {
+  if (tlsPort !== '5672') return false;
+  if (tls !== undefined) return true;
+  throw new Refusal(
+    ['metadata', 'annotations', ANNOTATION.tlsPort],
+    '"5672" asks for TLS there, and RabbitMQ has no TLS files that the proxy could use: give it TLS, or take this away',
+  );
 }

@@ -1,5 +1,22 @@
-import { logLevels } from '../common/log.ts';
+import { CLIENTS_CHECKS, INSTALL, LOG_LEVELS } from '../common/contract.ts';
 import { type OptionTable, filePath, flag, hostPort, oneOf, seconds, text } from '../common/options.ts';
+
+/** The name of an object in a namespace. */
+interface NamespacedName {
+  readonly namespace: string;
+  readonly name: string;
+}
+
+const dnsLabel = '[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?';
+const namespaceAndName = new RegExp(`^(${dnsLabel})/(${dnsLabel}(?:\\.${dnsLabel})*)$`);
+
+function namespacedName(value: string): NamespacedName {
+  const [, namespace, name] = (value.length <= 317 && namespaceAndName.exec(value)) || [];
+  if (namespace === undefined || name === undefined) {
+    throw new Error('expected NAMESPACE/NAME, as in quorumbridge-system/quorumbridge-webhook-cert');
+  }
+  return { namespace, name };
+}
 
 /** Options of `quorumbridge webhook`; docs/configuration.md is the reference. */
 export const webhookOptions = {
@@ -26,6 +43,44 @@ export const webhookOptions = {
     description: 'Private key of --tls-cert in PEM, without a passphrase.',
     parse: filePath(),
   },
+  tlsSecret: {
+    name: 'tls-secret',
+    argument: 'NAMESPACE/NAME',
+    env: 'QUORUMBRIDGE_TLS_SECRET',
+    description:
+      'Secret in which the replicas make, share and renew a CA and a serving certificate of their own, in place of --tls-cert and --tls-key.',
+    parse: namespacedName,
+  },
+  webhookConfiguration: {
+    name: 'webhook-configuration',
+    argument: 'NAME',
+    env: 'QUORUMBRIDGE_WEBHOOK_CONFIGURATION',
+    description:
+      'With --tls-secret: the MutatingWebhookConfiguration and ValidatingWebhookConfiguration whose caBundle is kept.',
+    repeatable: true,
+    default: [INSTALL.configuration],
+    hiddenDefault: INSTALL.configuration,
+    parse: text(),
+  },
+  caLifetime: {
+    name: 'ca-lifetime',
+    argument: 'SECONDS',
+    env: 'QUORUMBRIDGE_CA_LIFETIME',
+    description: 'With --tls-secret: how long a CA lasts. At two thirds of it the next one takes over.',
+    default: 31_536_000,
+    hiddenDefault: '8760h',
+    parse: seconds({ min: 10, max: 315_360_000 }),
+  },
+  certLifetime: {
+    name: 'cert-lifetime',
+    argument: 'SECONDS',
+    env: 'QUORUMBRIDGE_CERT_LIFETIME',
+    description:
+      'With --tls-secret: how long a serving certificate lasts. It is renewed at two thirds of it.',
+    default: 7_776_000,
+    hiddenDefault: '2160h',
+    parse: seconds({ min: 10, max: 315_360_000 }),
+  },
   selfSigned: {
     name: 'self-signed',
     env: 'QUORUMBRIDGE_SELF_SIGNED',
@@ -46,7 +101,7 @@ export const webhookOptions = {
     argument: 'NAME',
     env: 'QUORUMBRIDGE_DNS_NAME',
     description:
-      "A name in the self-signed certificate besides localhost, 127.0.0.1 and ::1, such as the Service's.",
+      "A name in the certificates of --self-signed and --tls-secret besides localhost, 127.0.0.1 and ::1, such as the Service's.",
     repeatable: true,
     parse: text(),
   },
@@ -81,6 +136,21 @@ export const webhookOptions = {
     hiddenDefault: "the pod's service account, else ~/.kube/config, else none (as with --no-cluster)",
     parse: text(),
   },
+  noEvents: {
+    name: 'no-events',
+    env: 'QUORUMBRIDGE_NO_EVENTS',
+    description:
+      'Write no Events about injections: the account then needs no right to follow StatefulSets and RabbitmqClusters.',
+    parse: flag(),
+  },
+  clientsReconfiguredCheck: {
+    name: 'clients-reconfigured-check',
+    argument: 'ACTION',
+    env: 'QUORUMBRIDGE_CLIENTS_RECONFIGURED_CHECK',
+    description: `What is done when clients-reconfigured is set while clients need the proxy: ${CLIENTS_CHECKS.join(', ')}.`,
+    default: CLIENTS_CHECKS[0],
+    parse: oneOf(...CLIENTS_CHECKS),
+  },
   shutdownDelay: {
     name: 'shutdown-delay',
     argument: 'SECONDS',
@@ -93,8 +163,8 @@ export const webhookOptions = {
     name: 'log-level',
     argument: 'LEVEL',
     env: 'QUORUMBRIDGE_LOG_LEVEL',
-    description: `Least severe log lines to write: ${logLevels.join(', ')}.`,
+    description: `Least severe log lines to write: ${LOG_LEVELS.join(', ')}.`,
     default: 'info',
-    parse: oneOf(...logLevels),
+    parse: oneOf(...LOG_LEVELS),
   },
 } as const satisfies OptionTable;

@@ -1,6 +1,7 @@
-import { BACKEND_HOST, PORT } from '../common/contract.ts';
+import { PORT } from '../common/contract.ts';
 import { ErlangError, parseTerms, property } from './erlang.ts';
 import type { Term } from './erlang.ts';
+import type { BackendHost } from './form.ts';
 
 /**
  * The part of RabbitMQ's configuration that the injection owns. It is an overlay in advanced.config, because only
@@ -23,13 +24,15 @@ export class OverlayError extends Error {
 
 /** How RabbitMQ listens behind the proxy. */
 export interface Listening {
+  /** The loopback address. */
+  host: BackendHost;
   /** RabbitMQ expects the PROXY protocol's header, so that it sees the clients' own addresses. */
   proxyProtocol: boolean;
 }
 
 /** The keys of the `rabbit` application; a later key beats an earlier one, so they go at the list's end. */
-function keys({ proxyProtocol }: Listening): string {
-  return `{tcp_listeners,[{"${BACKEND_HOST}",${PORT.backend}}]},{ssl_listeners,[]},{proxy_protocol,${proxyProtocol}}`;
+function keys({ host, proxyProtocol }: Listening): string {
+  return `{tcp_listeners,[{"${host}",${PORT.backend}}]},{ssl_listeners,[]},{proxy_protocol,${proxyProtocol}}`;
 }
 
 /** A whole advanced.config that holds nothing else. */

@@ -1,23 +1,20 @@
-import { KIND } from '../common/contract.ts';
 import { objectsAt, textAt, valueAt } from './json.ts';
-import type { KubeObject, OwnerFacts } from './types.ts';
-
-/** A kind that is asked for, with the parts of its path in the API. */
-interface Resource {
-  readonly group: string;
-  readonly version: string;
-  readonly kind: string;
-  readonly plural: string;
-}
-
-const RABBITMQ: Resource = { ...KIND.rabbitMq, version: 'v1beta1', plural: 'rabbitmqs' };
-const CLUSTER: Resource = { ...KIND.cluster, version: 'v1beta1', plural: 'rabbitmqclusters' };
-
-/** What the webhook's account must be allowed to "get". */
-export const RESOURCES = [RABBITMQ, CLUSTER].map(({ group, plural }) => `${plural}.${group}`);
+import { CLUSTER, RABBITMQ, type Resource } from './resources.ts';
+import type { JsonObject, KubeObject, OwnerFacts } from './types.ts';
 
 /** Fetches one object; undefined when it, or its kind, does not exist (404). */
 export type Get = (resource: Resource, namespace: string, name: string) => Promise<KubeObject | undefined>;
+
+function referenceTo(object: KubeObject, { group, kind }: Resource): JsonObject | undefined {
+  return objectsAt(object, 'metadata', 'ownerReferences').find(
+    (owner) => owner['kind'] === kind && textAt(owner, 'apiVersion')?.startsWith(`${group}/`),
+  );
+}
+
+/** Whether the object says who owns it, so that not to find that one is worth a second look. */
+export function namesOwner(object: KubeObject): boolean {
+  return [RABBITMQ, CLUSTER].some((kind) => referenceTo(object, kind) !== undefined);
+}
 
 /** Gets the object's owner of a kind: undefined when it refers to none, `gone` when that one does not exist (any more). */
 async function getOwner(
@@ -26,9 +23,7 @@ async function getOwner(
   kind: Resource,
   namespace: string,
 ): Promise<KubeObject | 'gone' | undefined> {
-  const reference = objectsAt(object, 'metadata', 'ownerReferences').find(
-    (owner) => owner['kind'] === kind.kind && textAt(owner, 'apiVersion')?.startsWith(`${kind.group}/`),
-  );
+  const reference = referenceTo(object, kind);
   const name = textAt(reference, 'name');
   if (!name) return undefined;
   const found = await get(kind, namespace, name);

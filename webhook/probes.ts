@@ -1,4 +1,5 @@
-import { BACKEND_HOST, PORT } from '../common/contract.ts';
+import { BACKEND_HOSTS, PORT } from '../common/contract.ts';
+import type { BackendHost } from './form.ts';
 import { isObject, objectsAt, same, valueAt } from './json.ts';
 import type { Json, JsonObject } from './types.ts';
 
@@ -7,7 +8,9 @@ import type { Json, JsonObject } from './types.ts';
  * the proxy's state as RabbitMQ's. RabbitMQ listens on the loopback address, which only a command in its container
  * can reach. bash is there: the cluster operator's preStop hook uses it as well.
  */
-const EXEC = { command: ['/bin/bash', '-c', `exec 3<>/dev/tcp/${BACKEND_HOST}/${PORT.backend}`] };
+function exec(host: BackendHost): JsonObject {
+  return { command: ['/bin/bash', '-c', `exec 3<>/dev/tcp/${host}/${PORT.backend}`] };
+}
 
 /** The cluster operator's own timing of its TCP readiness probe. */
 const READINESS_TIMING = {
@@ -25,7 +28,7 @@ const HANDLERS: readonly string[] = ['exec', 'tcpSocket', 'httpGet', 'grpc'];
 export type SavedProbes = Record<string, JsonObject | null>;
 
 function isOurs(probe: Json | undefined): boolean {
-  return same(valueAt(probe, 'exec'), EXEC);
+  return BACKEND_HOSTS.some((host) => same(valueAt(probe, 'exec'), exec(host)));
 }
 
 /** True when one of the container's probes is the injection's. */
@@ -44,7 +47,7 @@ export function restoreProbes(container: JsonObject, saved: SavedProbes | undefi
 }
 
 /** Gives the container a readiness probe for the moved listener and moves its other probes of AMQP's ports; returns what was there. */
-export function moveProbes(container: JsonObject): SavedProbes {
+export function moveProbes(container: JsonObject, host: BackendHost): SavedProbes {
   const saved: SavedProbes = {};
   for (const name of PROBES) {
     const probe = container[name];
@@ -52,7 +55,7 @@ export function moveProbes(container: JsonObject): SavedProbes {
     const onAmqp = before !== null && isOnAmqpPort(before, container);
     if (!onAmqp && name !== 'readinessProbe') continue;
     container[name] = {
-      exec: { command: [...EXEC.command] },
+      exec: exec(host),
       ...(onAmqp ? timingOf(before) : READINESS_TIMING),
     };
     saved[name] = before;

@@ -5,6 +5,7 @@ import { isDeeperThan } from './body.ts';
 import { RequestError } from './errors.ts';
 import { isObject, textAt, valueAt } from './json.ts';
 import { fieldName } from './refusal.ts';
+import { CLUSTER, RABBITMQ, type Resource, STATEFUL_SET, apiVersionOf } from './resources.ts';
 import type { Json, JsonObject, KubeObject } from './types.ts';
 
 const API_VERSION = 'admission.k8s.io/v1';
@@ -12,8 +13,17 @@ const API_VERSION = 'admission.k8s.io/v1';
 /** Real objects stay under 30 levels (managedFields included); the injection's recursion is safe far above this. */
 const MAX_OBJECT_DEPTH = 256;
 
-/** Kinds that this webhook patches, by group/version. */
-const HANDLED: Record<string, string> = { RabbitmqCluster: 'rabbitmq.com/v1beta1', StatefulSet: 'apps/v1' };
+/** Where reviews are sent to. */
+export type Endpoint = keyof typeof HANDLED;
+
+/** Kinds that each endpoint decides about. */
+const HANDLED = {
+  mutate: [CLUSTER, STATEFUL_SET, RABBITMQ],
+  validate: [RABBITMQ, CLUSTER],
+} as const satisfies Record<string, readonly Resource[]>;
+
+/** Every kind that has admissions. */
+export const KINDS: readonly string[] = HANDLED.mutate.map(({ kind }) => kind);
 
 const OPERATIONS = ['CREATE', 'UPDATE', 'DELETE', 'CONNECT'] as const;
 export type ReviewOperation = (typeof OPERATIONS)[number];
@@ -141,7 +151,7 @@ function readSubject(uid: string, request: JsonObject): ReviewSubject {
  * Validates a parsed body. Deletions are recognised before anything that could be wrong with them: refusing one would
  * hang finalizers and namespaces. Throws RequestError for what no uid can answer or no API server sends.
  */
-export function readReview(body: Json | undefined): Review {
+export function readReview(body: Json | undefined, endpoint: Endpoint = 'mutate'): Review {
   if (!isObject(body) || body['kind'] !== 'AdmissionReview') {
     const kind = isObject(body) ? `its kind is ${show(body['kind'])}` : `it is ${show(body)}`;
     throw new RequestError(
@@ -166,11 +176,12 @@ export function readReview(body: Json | undefined): Review {
   const { kind, subResource, object, oldObject } = request as Type.Static<typeof Request>;
   if (subject.operation === 'CONNECT' || subResource) return { todo: 'pass', subject, reason: 'subresource' };
   const apiVersion = kind.group === '' ? kind.version : `${kind.group}/${kind.version}`;
-  if (!Object.hasOwn(HANDLED, kind.kind) || HANDLED[kind.kind] !== apiVersion) {
+  const handled = HANDLED[endpoint].map((each) => `${apiVersionOf(each)} ${each.kind}`);
+  if (!handled.includes(`${apiVersion} ${kind.kind}`)) {
     throw new RequestError(
       'UnknownKind',
-      `request.kind is ${show(`${apiVersion} ${kind.kind}`)}; this webhook handles rabbitmq.com/v1beta1 ` +
-        'RabbitmqCluster and apps/v1 StatefulSet: remove others from the rules of its registration',
+      `request.kind is ${show(`${apiVersion} ${kind.kind}`)}; /${endpoint} handles ${handled.join(', ')}: ` +
+        'remove others from the rules of its registration',
     );
   }
   for (const [field, value] of Object.entries({ object, oldObject })) {

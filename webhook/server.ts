@@ -1,10 +1,11 @@
 import type { AddressInfo } from 'node:net';
 import Fastify, { type FastifyError, type FastifyReply } from 'fastify';
+import type { ServingCertificate } from '../common/certificate-watch.ts';
+import { INSTALL } from '../common/contract.ts';
 import type { HostPort } from '../common/options.ts';
 import { type Admission, admit } from './admit.ts';
 import { parseBody } from './body.ts';
 import { RequestError, failureStatus } from './errors.ts';
-import type { Certificate } from './tls.ts';
 import type { Json } from './types.ts';
 
 /** Largest request body, in bytes: an API server accepts 3 MiB, and an UPDATE carries the object twice. */
@@ -12,7 +13,7 @@ export const BODY_LIMIT = 8 * 1024 * 1024;
 
 export interface ServerSettings {
   readonly listen: HostPort;
-  readonly certificate: Certificate;
+  readonly certificate: ServingCertificate;
   readonly admission: Admission;
 }
 
@@ -20,14 +21,14 @@ export interface WebhookServer {
   /** Where it listens, with the port that the system chose if 0 was asked for. */
   readonly address: HostPort;
   /** Serves new connections with another certificate; throws, and keeps the old one, when OpenSSL refuses it. */
-  setCertificate(certificate: Certificate): void;
+  setCertificate(certificate: ServingCertificate): void;
   /** Asks clients to leave: from now on every answer ends its connection. */
   beginDrain(): void;
   /** Stops listening; requests under way are answered, idle connections are closed. */
   close(): Promise<void>;
 }
 
-function tlsOptions({ cert, key }: Certificate): {
+function tlsOptions({ cert, key }: ServingCertificate): {
   cert: string | Buffer;
   key: string | Buffer;
   minVersion: 'TLSv1.2';
@@ -50,8 +51,10 @@ function toRequestError(error: unknown): RequestError | undefined {
   }
 }
 
+const PATHS: readonly string[] = Object.values(INSTALL.path);
+
 /**
- * Serves POST /mutate over HTTPS.
+ * Serves POST /mutate and POST /validate over HTTPS.
  * @throws Error when it can't listen at the address.
  */
 export async function startServer({
@@ -86,9 +89,12 @@ export async function startServer({
   };
 
   app.addHook('onRequest', async (request, reply) => {
-    // Before the body is read: nothing else than POST /mutate is worth reading one.
-    if (request.url.split('?', 1)[0] !== '/mutate') {
-      throw new RequestError('NotFound', 'there is only POST /mutate');
+    // Before the body is read: nothing else than a POST of a review is worth reading one.
+    if (!PATHS.includes(request.url.split('?', 1)[0] ?? '')) {
+      throw new RequestError(
+        'NotFound',
+        `there is only ${PATHS.map((path) => `POST ${path}`).join(' and ')}`,
+      );
     }
     if (request.method !== 'POST') {
       reply.header('allow', 'POST');
@@ -119,7 +125,11 @@ export async function startServer({
     const message = 'the webhook failed by an error of its own; its log says more';
     return reply.code(500).send(failureStatus(new RequestError('InternalError', message)));
   });
-  app.post('/mutate', async (request) => admit(admission, request.body as Json | undefined));
+  for (const endpoint of ['mutate', 'validate'] as const) {
+    app.post(INSTALL.path[endpoint], async (request) =>
+      admit(admission, endpoint, request.body as Json | undefined),
+    );
+  }
 
   await app.listen(listen);
   const { address, port } = app.server.address() as AddressInfo;

@@ -1,5 +1,4 @@
 import {
-  BACKEND_HOST,
   PORT,
   PROXY_CONTAINER,
   RULES_FILE,
@@ -7,6 +6,8 @@ import {
   TLS_CA_FOLDER,
   TLS_FOLDER,
 } from '../common/contract.ts';
+import { formatHostPort } from '../common/options.ts';
+import type { BackendHost, Form } from './form.ts';
 import { canonical, fingerprint, isObject } from './json.ts';
 import { quantity } from './quantity.ts';
 import { rulesMount } from './rules.ts';
@@ -31,12 +32,19 @@ export interface VolumeSource {
 
 /** All that the container depends on. */
 export interface Sidecar {
+  form: Form;
   image: string;
+  /** Where RabbitMQ listens; ::1 means that the pod has IPv6, and the proxy listens at both families' addresses. */
+  host: BackendHost;
   tls: SidecarTls | undefined;
+  /** TLS on 5672 too, where the plain listener would be. */
+  tlsOnAmqpPort: boolean;
   /** RabbitMQ itself speaks TLS at the backend port: certificates are checked for this name. */
   backendTls: { serverName: string; ca: string | undefined } | undefined;
   proxyProtocol: boolean;
   resources: JsonObject;
+  /** Value of --log-level. */
+  logLevel: string;
   /** Values of --mode and --preset; undefined leaves them to the proxy. */
   mode: string | undefined;
   preset: string | undefined;
@@ -66,9 +74,10 @@ export function renderSidecar(sidecar: Sidecar): JsonObject {
   return {
     name: PROXY_CONTAINER,
     image: sidecar.image,
+    ...(sidecar.form === 'native' ? { restartPolicy: 'Always' } : {}),
     imagePullPolicy: 'IfNotPresent',
     args: args(sidecar),
-    ports: ports(sidecar.tls),
+    ports: ports(sidecar),
     startupProbe: probe('/livez', { periodSeconds: 1, failureThreshold: 60 }),
     readinessProbe: probe('/readyz', { periodSeconds: 5, failureThreshold: 3 }),
     livenessProbe: probe('/livez', { periodSeconds: 10, failureThreshold: 3 }),
@@ -86,20 +95,24 @@ export function renderSidecar(sidecar: Sidecar): JsonObject {
   };
 }
 
+/** The argument that says where RabbitMQ listens. */
+export function backendArg(host: BackendHost): string {
+  return `--backend=${formatHostPort({ host, port: PORT.backend })}`;
+}
+
 function args(sidecar: Sidecar): string[] {
   const { tls, backendTls } = sidecar;
-  const own = [
-    `--backend=${BACKEND_HOST}:${PORT.backend}`,
-    `--backend-proxy-protocol=${sidecar.proxyProtocol ? 'v2' : 'off'}`,
-  ];
+  const any = sidecar.host === '::1' ? '[::]' : '0.0.0.0';
+  const own = [backendArg(sidecar.host), `--backend-proxy-protocol=${sidecar.proxyProtocol ? 'v2' : 'off'}`];
   if (backendTls !== undefined) {
     own.push('--backend-tls', `--backend-tls-server-name=${backendTls.serverName}`);
     if (backendTls.ca !== undefined) own.push(`--backend-tls-ca=${backendTls.ca}`);
   }
-  if (!tls?.only) own.push(`--listen=amqp://0.0.0.0:${PORT.amqp}`);
+  if (sidecar.tlsOnAmqpPort) own.push(`--listen=amqps://${any}:${PORT.amqp}`);
+  else if (!tls?.only) own.push(`--listen=amqp://${any}:${PORT.amqp}`);
   if (tls !== undefined) {
     own.push(
-      `--listen=amqps://0.0.0.0:${PORT.amqps}`,
+      `--listen=amqps://${any}:${PORT.amqps}`,
       `--tls-cert=${TLS_FOLDER}/tls.crt`,
       `--tls-key=${TLS_FOLDER}/tls.key`,
     );
@@ -108,7 +121,7 @@ function args(sidecar: Sidecar): string[] {
       own.push(`--tls-ca=${folder}/ca.crt`, `--tls-client-auth=${tls.client.auth}`);
     }
   }
-  own.push(`--admin-listen=0.0.0.0:${PORT.admin}`, '--stats-interval=300', '--log-level=info');
+  own.push(`--admin-listen=${any}:${PORT.admin}`, '--stats-interval=300', `--log-level=${sidecar.logLevel}`);
   if (sidecar.mode !== undefined) own.push(`--mode=${sidecar.mode}`);
   if (sidecar.preset !== undefined) own.push(`--preset=${sidecar.preset}`);
   if (sidecar.rules) own.push(`--rules=${RULES_FOLDER}/${RULES_FILE}`);
@@ -116,11 +129,11 @@ function args(sidecar: Sidecar): string[] {
   return [...own.filter((arg) => !replaced.has(flagOf(arg))), ...sidecar.extraArgs];
 }
 
-function ports(tls: SidecarTls | undefined): JsonObject[] {
+function ports({ tls, tlsOnAmqpPort }: Sidecar): JsonObject[] {
   const clients =
     tls === undefined
       ? [[PROXY_CONTAINER, PORT.amqp] as const]
-      : tls.only
+      : tls.only && !tlsOnAmqpPort
         ? [[PROXY_CONTAINER, PORT.amqps] as const]
         : [[PROXY_CONTAINER, PORT.amqp] as const, [`${PROXY_CONTAINER}-tls`, PORT.amqps] as const];
   return [...clients, ['proxy-admin', PORT.admin] as const].map(([name, containerPort]) => ({
@@ -130,7 +143,10 @@ function ports(tls: SidecarTls | undefined): JsonObject[] {
   }));
 }
 
-/** Startup and liveness look at the proxy alone; readiness also asks RabbitMQ behind it. */
+/**
+ * Startup and liveness look at the proxy alone; readiness also asks RabbitMQ behind it. RabbitMQ is not even started
+ * before the startup probe of a native sidecar succeeds.
+ */
 function probe(path: string, timing: { periodSeconds: number; failureThreshold: number }): JsonObject {
   return {
     httpGet: { path, port: PORT.admin, scheme: 'HTTP' },

@@ -30,6 +30,7 @@ const POD_SPEC = [...TEMPLATE, 'spec'];
 const ANNOTATIONS = [...TEMPLATE, 'metadata', 'annotations'];
 const VOLUMES = [...POD_SPEC, 'volumes'];
 const CONTAINERS = [...POD_SPEC, 'containers'];
+const INIT_CONTAINERS = [...POD_SPEC, 'initContainers'];
 
 /** Name of the volume that carries the configuration file. */
 const VOLUME = 'amqp-proxy-config';
@@ -53,6 +54,7 @@ function strip(object: KubeObject, original: Originals | undefined, owned: Owned
   if (isObject(podSpec)) {
     const isOurVolume = named(objectsAt(podSpec, 'volumes').filter(isOwnVolume), VOLUME) !== undefined;
     if (owned.container) dropNamed(podSpec, 'containers', PROXY_CONTAINER);
+    if (owned.native) dropNamed(podSpec, 'initContainers', PROXY_CONTAINER);
     if (owned.rules) dropNamed(podSpec, 'volumes', RULES_VOLUME);
     if (isOurVolume || original !== undefined) {
       dropNamed(podSpec, 'volumes', VOLUME);
@@ -68,7 +70,8 @@ function strip(object: KubeObject, original: Originals | undefined, owned: Owned
     restoreProbes(rabbitmq, original?.probes);
     pruneParents(rabbitmq, original?.parents ?? {}, [['volumeMounts']]);
   }
-  pruneParents(object, original?.parents ?? {}, [ANNOTATIONS, VOLUMES]);
+  const native = owned.native ? [INIT_CONTAINERS] : [];
+  pruneParents(object, original?.parents ?? {}, [ANNOTATIONS, VOLUMES, ...native]);
 }
 
 function isOwnVolume(volume: JsonObject): boolean {
@@ -186,12 +189,13 @@ function add(object: KubeObject, injection: Injection): { original: Originals; c
   const parents = new Parents(object);
   const text = configText(file, injection);
   parents.object(ANNOTATIONS)[file.annotation] = text;
-  parents.list(CONTAINERS).push(injection.container);
+  const list = injection.form === 'native' ? INIT_CONTAINERS : CONTAINERS;
+  parents.list(list).push(injection.container);
   parents.list(VOLUMES).push(volumeOf(file));
   if (injection.rules !== undefined) addRulesVolume(parents, VOLUMES, injection.rules);
   const own = new Parents(rabbitmq);
   own.list(['volumeMounts']).push({ name: VOLUME, mountPath: file.path, subPath: file.name, readOnly: true });
-  const probes = moveProbes(rabbitmq);
+  const probes = moveProbes(rabbitmq, injection.host);
   return { original: { parents: { ...parents.created, ...own.created }, probes }, config: text };
 }
 

@@ -1,4 +1,5 @@
 import { ANNOTATION } from '../common/contract.ts';
+import type { Form } from './form.ts';
 import { canonical, isObject, textAt, valueAt } from './json.ts';
 import type { CreatedParents } from './parents.ts';
 import type { SavedProbes } from './probes.ts';
@@ -12,6 +13,8 @@ export interface Originals {
   /** RabbitmqCluster: whether the override's entry for RabbitMQ's container is ours, and where it stood if not. */
   stub?: boolean;
   index?: number;
+  /** RabbitmqCluster: the override's entry for the operator's init container is ours. */
+  setupStub?: boolean;
 }
 
 /** The value of the status annotation while the proxy is there. */
@@ -19,12 +22,19 @@ export interface Injected {
   /** The kind of resource that was patched. */
   by: string;
   image: string;
+  /** Only where the proxy is a native sidecar. */
+  form?: 'native';
   /** Fingerprints of the container and of RabbitMQ's configuration as they were written. */
   sidecar: string;
   config: string;
   /** Fingerprint of the volume with the proxy's rules; absent where there is none. */
   rules?: string;
   original: Originals;
+}
+
+/** The form that was injected. */
+export function formOf(injected: Injected): Form {
+  return injected.form ?? 'plain';
 }
 
 /** 'removed' is the tombstone: the cluster operator never removes an annotation from its StatefulSet's template. */
@@ -55,9 +65,11 @@ function injectedOf(value: JsonObject): Injected | undefined {
   const rules = textAt(value, 'rules');
   const stub = valueAt(value, 'original', 'stub');
   const index = valueAt(value, 'original', 'index');
+  const isNative = value['form'] === 'native';
   return {
     by,
     image,
+    ...(isNative ? { form: 'native' } : {}),
     sidecar: sidecar ?? '',
     config: config ?? '',
     ...(rules === undefined ? {} : { rules }),
@@ -66,6 +78,7 @@ function injectedOf(value: JsonObject): Injected | undefined {
       probes: probesOf(valueAt(value, 'original', 'probes')),
       ...(typeof stub === 'boolean' ? { stub } : {}),
       ...(typeof index === 'number' ? { index } : {}),
+      ...(valueAt(value, 'original', 'setupStub') === true ? { setupStub: true } : {}),
     },
   };
 }

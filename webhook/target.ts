@@ -1,3 +1,4 @@
+import type { Form } from './form.ts';
 import type { Listening } from './overlay.ts';
 import type { SidecarTls } from './sidecar.ts';
 import type { Originals } from './status.ts';
@@ -15,6 +16,7 @@ export interface Broker {
 /** What is put into an object. */
 export interface Injection extends Listening {
   container: JsonObject;
+  form: Form;
   /** The pod's volume with the proxy's rules. */
   rules: JsonObject | undefined;
   backendTls: boolean;
@@ -23,6 +25,8 @@ export interface Injection extends Listening {
 /** What an object carries under the injection's names and the injection put there. */
 export interface Owned {
   container: boolean;
+  /** It is, or was, among the init containers. */
+  native: boolean;
   /** The volume with the proxy's rules. */
   rules: boolean;
 }

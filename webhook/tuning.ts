@@ -1,5 +1,15 @@
-import { ANNOTATION, MODES, PREFIX, PRESETS } from '../common/contract.ts';
+import {
+  ANNOTATION,
+  BACKEND_HOSTS,
+  LOG_LEVELS,
+  MODES,
+  PREFIX,
+  PRESETS,
+  SIDECAR_MODES,
+  TLS_PORTS,
+} from '../common/contract.ts';
 import { annotationOf } from './facts.ts';
+import type { BackendHost, SidecarMode } from './form.ts';
 import { isObject, objectsAt, textAt, valueAt } from './json.ts';
 import { quantity } from './quantity.ts';
 import { Refusal } from './refusal.ts';
@@ -19,6 +29,10 @@ export interface Tuning {
   preset: (typeof PRESETS)[number] | undefined;
   /** The ConfigMap that the proxy's rules are in. */
   rules: RulesSource | undefined;
+  logLevel: (typeof LOG_LEVELS)[number];
+  sidecarMode: SidecarMode;
+  backendHost: BackendHost;
+  tlsPort: (typeof TLS_PORTS)[number];
 }
 
 /** Flags that the injection decides, for RabbitMQ's configuration, the ports, the mounts and the probes depend on them. */
@@ -29,6 +43,7 @@ const ANNOTATED: Readonly<Record<string, string>> = {
   '--mode': ANNOTATION.mode,
   '--preset': ANNOTATION.preset,
   '--rules': ANNOTATION.rules,
+  '--log-level': ANNOTATION.logLevel,
 };
 
 /** Reads the annotations of an object that gets the proxy. Throws Refusal for a value that can't be used. */
@@ -41,6 +56,10 @@ export function readTuning(object: KubeObject): Tuning {
     mode: readChoice(object, ANNOTATION.mode, MODES),
     preset: readChoice(object, ANNOTATION.preset, PRESETS),
     rules: readRules(object),
+    logLevel: readChoice(object, ANNOTATION.logLevel, LOG_LEVELS) ?? 'info',
+    sidecarMode: readChoice(object, ANNOTATION.sidecarMode, SIDECAR_MODES) ?? 'plain',
+    backendHost: readChoice(object, ANNOTATION.backendHost, BACKEND_HOSTS) ?? '127.0.0.1',
+    tlsPort: readChoice(object, ANNOTATION.tlsPort, TLS_PORTS) ?? '5671',
   };
 }
 

@@ -30,6 +30,14 @@ export type OwnerFacts =
   /** It could not be read (forbidden, timeout); `why` is one line for people. */
   | { state: 'unknown'; why: string };
 
+/** Whether a native sidecar in an object of this kind would reach the kubelet as one. */
+export type NativeFacts =
+  | { state: 'supported' }
+  /** `why` is the check that failed, one clause for people. */
+  | { state: 'unsupported'; why: string }
+  /** The cluster could not be asked (forbidden, timeout); `why` is one line for people. */
+  | { state: 'unknown'; why: string };
+
 /** The webhook's or the command's defaults for what annotations do not say. */
 export interface InjectionSettings {
   /** Image of the amqp-proxy container; neither an annotation nor an earlier injection names another. */
@@ -41,6 +49,8 @@ export interface MutateInput {
   /** The stored object, on UPDATE. */
   oldObject?: KubeObject;
   owner: OwnerFacts;
+  /** What the cluster can do; absent when there is none to ask, or the object does not want to know. */
+  native?: NativeFacts;
   /** The object's namespace, where it is known: its labels may forbid injection. */
   namespace?: KubeObject;
   settings: InjectionSettings;

@@ -149,12 +149,15 @@ management_answers() { # 401 where the configuration has another user than guest
 # A real AMQP greeting: Connection.Start is a method frame, first octet 1. A listener that wants the PROXY protocol
 # gets a version 2 header first (PROXY and not LOCAL, for which RabbitMQ 3.10 logs a crash).
 amqp_answers() {
-  local prefix='' answer
+  local prefix='' host answer
   if grep -Eq 'proxy_protocol *(,|=) *true' "$DIR/advanced.config" "$DIR/rabbitmq.conf"; then prefix='\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\1\x7f\0\0\1\0\1\0\1'; fi
-  # shellcheck disable=SC2059 -- the format is these octets
-  answer=$({ exec 3<>"/dev/tcp/127.0.0.1/$1" && printf "${prefix}AMQP\\0\\0\\11\\1" >&3 &&
-    timeout 5 head -c 1 <&3 | od -An -tu1; } 2>/dev/null) || return 1
-  [ "${answer//[[:space:]]/}" = 1 ]
+  for host in 127.0.0.1 ::1; do # the configuration may move the listener to the other loopback address
+    # shellcheck disable=SC2059 -- the format is these octets
+    answer=$({ exec 3<>"/dev/tcp/$host/$1" && printf "${prefix}AMQP\\0\\0\\11\\1" >&3 &&
+      timeout 5 head -c 1 <&3 | od -An -tu1; } 2>/dev/null) || continue
+    if [ "${answer//[[:space:]]/}" = 1 ]; then return 0; fi
+  done
+  return 1
 }
 
 node() { # PORT: the node's folder

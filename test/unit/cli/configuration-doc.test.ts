@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { type CommandSpec, configOption, defaultText, exitCodes } from '../../../cli/command.ts';
+import { command as explain } from '../../../cli/explain.ts';
 import { command as inject } from '../../../cli/inject.ts';
 import { command as proxy } from '../../../cli/proxy.ts';
 import { command as report } from '../../../cli/report.ts';
@@ -9,7 +10,7 @@ import { command as webhook } from '../../../cli/webhook.ts';
 import { type HostPort, type OptionSpec, formatHostPort } from '../../../common/options.ts';
 
 const text = readFileSync(new URL('../../../docs/configuration.md', import.meta.url), 'utf8');
-const commands: readonly CommandSpec[] = [proxy, webhook, inject, rewrite, report];
+const commands: readonly CommandSpec[] = [proxy, webhook, inject, explain, rewrite, report];
 
 /** The rows of the first table below a heading, without its two head lines. */
 function rowsBelow(heading: string): string[] {

@@ -2,14 +2,19 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import {
   ANNOTATION,
+  BACKEND_HOSTS,
+  LOG_LEVELS,
   MODES,
   NAMESPACE_LABEL,
   PORT,
   PRESETS,
   RULES_FILE,
   RULES_FOLDER,
+  SETUP_CONTAINER,
+  SIDECAR_MODES,
   TLS_CA_FOLDER,
   TLS_FOLDER,
+  TLS_PORTS,
 } from '../../../common/contract.ts';
 import { REASONS } from '../../../webhook/reasons.ts';
 import { RULES_VOLUME } from '../../../webhook/rules.ts';
@@ -52,6 +57,20 @@ describe('docs/injection.md', () => {
     expect(row![2]).toMatch(new RegExp(`"${values[0]}"\` \\(the proxy's default\\)`));
   });
 
+  it.each([
+    ['logLevel', LOG_LEVELS, 'info'],
+    ['sidecarMode', SIDECAR_MODES, 'plain'],
+    ['backendHost', BACKEND_HOSTS, '127.0.0.1'],
+    ['tlsPort', TLS_PORTS, '5671'],
+  ] as const)(
+    'lists the values of the annotation %s, and says which is the default',
+    (name, values, normal) => {
+      const row = tableUnder('Annotations').find(([key]) => key === `\`${ANNOTATION[name]}\``)![2]!;
+      expect([...row.matchAll(/`"([^"]+)"`/g)].map(([, value]) => value)).toEqual(values);
+      expect(row.match(/`"[^"]+"` \(the default\)/g)).toEqual([`\`"${normal}"\` (the default)`]);
+    },
+  );
+
   it('names the ports, folders, volumes and the label', () => {
     for (const fact of [
       ...Object.values(PORT).map(String),
@@ -59,6 +78,7 @@ describe('docs/injection.md', () => {
       TLS_CA_FOLDER,
       `${RULES_FOLDER}/${RULES_FILE}`,
       RULES_VOLUME,
+      SETUP_CONTAINER,
       `${NAMESPACE_LABEL.key}=${NAMESPACE_LABEL.disabled}`,
     ]) {
       expect(DOC).toContain(fact);

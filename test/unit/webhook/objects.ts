@@ -82,6 +82,11 @@ export function annotated(object: KubeObject, annotations: JsonObject): KubeObje
   return { ...object, metadata: { ...object.metadata, annotations } };
 }
 
+export function initContainersOf(object: KubeObject): JsonObject[] {
+  const template = object.kind === 'StatefulSet' ? ['spec', 'template'] : CLUSTER_TEMPLATE;
+  return objectsAt(object, ...template, 'spec', 'initContainers');
+}
+
 /** The pod template's containers: of a RabbitmqCluster those in the override. */
 export function containersOf(object: KubeObject): JsonObject[] {
   const template = object.kind === 'StatefulSet' ? ['spec', 'template'] : CLUSTER_TEMPLATE;
@@ -139,6 +144,20 @@ const clusterContainers = fc
     return { containers: list };
   });
 
+const initContainers = fc.constantFrom<JsonObject>(
+  {},
+  {},
+  { initContainers: null },
+  { initContainers: [] },
+  { initContainers: [{ name: 'wipe', image: 'wipe:1' }] },
+  {
+    initContainers: [
+      { name: 'setup-container', env: [] },
+      { name: 'wipe', image: 'wipe:1' },
+    ],
+  },
+);
+
 /** What users write into advancedConfig, valid in every case. */
 export const advancedConfig = fc.constantFrom(
   '',
@@ -159,7 +178,11 @@ const annotations = fc
     ['quorumbridge.io/mode', 'observe'],
     ['quorumbridge.io/preset', 'celery'],
     ['quorumbridge.io/rules', 'amqp-rules/nova.json'],
-    ['quorumbridge.io/proxy-args', '["--log-level=debug"]'],
+    ['quorumbridge.io/proxy-args', '["--max-connections=9"]'],
+    ['quorumbridge.io/log-level', 'debug'],
+    ['quorumbridge.io/sidecar-mode', 'native'],
+    ['quorumbridge.io/sidecar-mode', 'auto'],
+    ['quorumbridge.io/backend-host', '::1'],
   ])
   .map((chosen): JsonObject => ({ ...ENABLE, ...Object.fromEntries(chosen) }));
 
@@ -188,6 +211,7 @@ const clusterSpecs: fc.Arbitrary<JsonObject> = both(
                         maybe(
                           both(
                             clusterContainers,
+                            initContainers,
                             fc.constantFrom<JsonObject>(
                               {},
                               { volumes: [{ name: 'v', emptyDir: {} }] },
@@ -260,11 +284,12 @@ export const statefulSets: fc.Arbitrary<KubeObject> = fc
     fc.nat(2),
     maybe(fc.constantFrom({}, { note: 'x' })),
     annotations,
+    initContainers,
   )
-  .map(([own, volumeMounts, volumes, names, at, templates, chosen]) => {
+  .map(([own, volumeMounts, volumes, names, at, templates, chosen, before]) => {
     const containers: JsonObject[] = names.map((name) => ({ name, image: `${name}:1` }));
     containers.splice(at, 0, { name: 'rabbitmq', ...own, ...(volumeMounts && { volumeMounts }) });
-    const result = statefulSet({}, { containers, ...(volumes && { volumes }) }, chosen);
+    const result = statefulSet({}, { containers, ...before, ...(volumes && { volumes }) }, chosen);
     const metadata = valueAt(result, 'spec', 'template', 'metadata') as JsonObject;
     if (templates !== undefined) metadata['annotations'] = templates;
     return result;

@@ -9,7 +9,7 @@ import {
   stripOverlay,
 } from '../../../webhook/overlay.ts';
 
-const V2 = { proxyProtocol: true };
+const V2 = { host: '127.0.0.1', proxyProtocol: true } as const;
 const KEYS = '{tcp_listeners,[{"127.0.0.1",5673}]},{ssl_listeners,[]},{proxy_protocol,true}';
 const BLOCK = (content: string): string => `%% amqp-proxy:begin\n${content}\n%% amqp-proxy:end\n`;
 
@@ -138,9 +138,14 @@ describe('the overlay in advanced.config', () => {
   });
 
   it('says that no PROXY header is to be expected when the proxy sends none', () => {
-    expect(spliceOverlay('[{rabbit,[{proxy_protocol,true}]}].', { proxyProtocol: false }).overlay).toContain(
+    const off = { ...V2, proxyProtocol: false };
+    expect(spliceOverlay('[{rabbit,[{proxy_protocol,true}]}].', off).overlay).toContain(
       '{proxy_protocol,false}',
     );
+  });
+
+  it('names the loopback address of the other family where it is asked to', () => {
+    expect(spliceOverlay('', { ...V2, host: '::1' }).overlay).toContain('{tcp_listeners,[{"::1",5673}]}');
   });
 
   it('leaves text without it alone', () => {

@@ -165,10 +165,11 @@ describe('hostile and broken requests', () => {
     expect((await webhook.post(body, { headers: charset })).status).toBe(200);
   });
 
-  it('knows one path and one method, with or without the timeout that API servers append', async () => {
+  it('knows two paths and one method, with or without the timeout that API servers append', async () => {
     const body = JSON.stringify(admissionReview(rabbitmqCluster()));
     expect((await webhook.post(body, { path: '/mutate?timeout=5s' })).status).toBe(200);
-    expectStatus(await webhook.post(body, { path: '/validate' }), 404, 'NotFound');
+    expect((await webhook.post(body, { path: '/validate' })).status).toBe(200);
+    expectStatus(await webhook.post(body, { path: '/' }), 404, 'NotFound');
     expectStatus(await webhook.post(body, { path: '/mutate/../mutate/' }), 404, 'NotFound');
     for (const method of ['PUT', 'DELETE', 'GET']) {
       const answer = await webhook.post(method === 'PUT' ? body : '', { method });
@@ -268,6 +269,8 @@ describe('errors of the webhook itself', () => {
           throw new TypeError('a bug');
         },
         owners: undefined,
+        natives: undefined,
+        clients: { check: 'off', ledgers: undefined },
         settings: { image: 'x' },
         log,
         stats,

@@ -5,11 +5,15 @@ import { DEFAULT_RESOURCES, renderSidecar, sidecarFingerprint } from '../../../w
 import type { Sidecar } from '../../../webhook/sidecar.ts';
 
 const PLAIN: Sidecar = {
+  form: 'plain',
   image: 'i',
+  host: '127.0.0.1',
   tls: undefined,
+  tlsOnAmqpPort: false,
   backendTls: undefined,
   proxyProtocol: true,
   resources: DEFAULT_RESOURCES,
+  logLevel: 'info',
   mode: undefined,
   preset: undefined,
   rules: false,
@@ -61,6 +65,21 @@ describe("the container's arguments", () => {
       rules: '/etc/quorumbridge/rules.yaml',
     });
     expect(accepted({ ...PLAIN, extraArgs: ['--log-level=debug'] })).toMatchObject({ logLevel: 'debug' });
+    expect(accepted({ ...PLAIN, tls: TLS, host: '::1', logLevel: 'warn' })).toMatchObject({
+      backend: { host: '::1', port: 5673 },
+      listen: [
+        { scheme: 'amqp', host: '::', port: 5672 },
+        { scheme: 'amqps', host: '::', port: 5671 },
+      ],
+      adminListen: { host: '::', port: 15_695 },
+      logLevel: 'warn',
+    });
+    expect(accepted({ ...PLAIN, tls: { ...TLS, only: true }, tlsOnAmqpPort: true })).toMatchObject({
+      listen: [
+        { scheme: 'amqps', port: 5672 },
+        { scheme: 'amqps', port: 5671 },
+      ],
+    });
   });
 });
 

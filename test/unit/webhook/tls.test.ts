@@ -6,10 +6,14 @@ import { connect } from 'node:tls';
 import { once } from 'node:events';
 import { describe, expect, it, vi } from 'vitest';
 import { type CertificateAndKey, makeCa, makeServingCertificate } from '../../../certs/certificates.ts';
+import {
+  CertificateStats,
+  type ServingCertificate,
+  watchCertificate,
+} from '../../../common/certificate-watch.ts';
 import { UsageError } from '../../../common/errors.ts';
 import { startWebhook } from '../../../webhook/main.ts';
-import { WebhookStats } from '../../../webhook/metrics.ts';
-import { type Certificate, filesSource, selfSignedSource, watchCertificate } from '../../../webhook/tls.ts';
+import { filesSource, selfSignedSource } from '../../../webhook/tls.ts';
 import { readableLog, webhookValues } from './harness.ts';
 
 async function leaf(ca: CertificateAndKey, days = 90): Promise<CertificateAndKey> {
@@ -34,7 +38,7 @@ describe('the serving certificate from files', () => {
     await writeFile(keyFile, first.key);
     const source = filesSource(certFile, keyFile);
     const { log, lines } = readableLog();
-    const stats = new WebhookStats();
+    const stats = new CertificateStats();
     const used: string[] = [];
     const stop = watchCertificate({
       source,
@@ -42,27 +46,27 @@ describe('the serving certificate from files', () => {
       intervalMs: 5,
       log,
       stats,
-      use: ({ cert }: Certificate) => used.push(String(cert)),
+      use: ({ cert }: ServingCertificate) => used.push(String(cert)),
     });
     try {
-      expect(stats.certificateNotAfter * 1000).toBeGreaterThan(Date.now() + 0.9 * 86_400_000);
+      expect(stats.notAfter * 1000).toBeGreaterThan(Date.now() + 0.9 * 86_400_000);
       await writeFile(certFile, second.cert);
-      await vi.waitFor(() => expect(stats.certificateFailures).toBeGreaterThan(2));
+      await vi.waitFor(() => expect(stats.failures).toBeGreaterThan(2));
       expect(used).toEqual([]);
       expect(lines.filter(({ level }) => level === 'warn')).toHaveLength(1);
       expect(lines[0]?.['why']).toContain('does not belong to');
       await writeFile(`${keyFile}.new`, second.key);
       await rename(`${keyFile}.new`, keyFile);
       await vi.waitFor(() => expect(used).toEqual([second.cert]));
-      expect(stats.certificateReloads).toBe(1);
-      expect(stats.certificateNotAfter * 1000).toBeLessThan(Date.now() + 0.6 * 86_400_000);
+      expect(stats.reloads).toBe(1);
+      expect(stats.notAfter * 1000).toBeLessThan(Date.now() + 0.6 * 86_400_000);
     } finally {
       stop();
     }
-    const { certificateFailures } = stats;
+    const { failures } = stats;
     await writeFile(certFile, 'broken');
     await new Promise((resolve) => setTimeout(resolve, 30));
-    expect(stats.certificateFailures).toBe(certificateFailures);
+    expect(stats.failures).toBe(failures);
   });
 
   it('is served by the webhook, and the next one to new connections once it is there', async () => {
@@ -98,12 +102,12 @@ describe('the self-signed certificate', () => {
     const source = await selfSignedSource(caOut, ['a.svc']);
     const ca = await readFile(caOut, 'utf8');
     const first = await source();
-    expect(await source()).toBe(first);
+    expect(await source()).toEqual(first);
     vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 61 * 86_400_000 });
     try {
       const second = await source();
       expect(second.cert).not.toBe(first.cert);
-      expect(await source()).toBe(second);
+      expect(await source()).toEqual(second);
       expect(await readFile(caOut, 'utf8')).toBe(ca);
     } finally {
       vi.useRealTimers();
@@ -150,6 +154,19 @@ describe('options that do not go together', () => {
       { tlsCert: '/x', tlsKey: '/x', dnsName: ['a'] },
       /--dns-name is only for/,
     ],
+    ['a Secret and files', { tlsSecret: 'a/b', tlsCert: '/x' }, /--tls-cert does not go together with/],
+    ['a Secret and a CA file', { tlsSecret: 'a/b', caOut: '/x' }, /--ca-out does not go together with/],
+    [
+      'a Secret and self-signed',
+      { tlsSecret: 'a/b', selfSigned: true },
+      /--self-signed does not go together/,
+    ],
+    ['a Secret and no cluster', { tlsSecret: 'a/b' }, /--tls-secret needs an API server: .*--no-cluster/],
+    [
+      'a certificate that is to outlive its CA',
+      { tlsSecret: 'a/b', noCluster: false, caLifetime: '1h', certLifetime: '2h' },
+      /--cert-lifetime: 7200 s is longer than --ca-lifetime, 3600 s/,
+    ],
     [
       'a certificate that is missing',
       { tlsCert: '/nowhere/c', tlsKey: '/nowhere/k' },
@@ -165,6 +182,17 @@ describe('options that do not go together', () => {
     const error = await started.catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(UsageError);
     expect(String(error)).toMatch(message);
+  });
+});
+
+describe('the name of a Secret', () => {
+  it.each(['cert', 'a/b/c', 'A/b', '/b', 'a/', 'a/..', `a/${'b'.repeat(300)}`])('is not %s', (tlsSecret) => {
+    expect(() => webhookValues({ tlsSecret })).toThrow(/--tls-secret.*expected NAMESPACE\/NAME/);
+  });
+
+  it('is a namespace and a name in it', () => {
+    const { tlsSecret } = webhookValues({ tlsSecret: 'my-system/the.cert' });
+    expect(tlsSecret).toEqual({ namespace: 'my-system', name: 'the.cert' });
   });
 });
 

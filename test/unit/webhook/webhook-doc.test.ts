@@ -3,7 +3,17 @@ import { describe, expect, it } from 'vitest';
 import { createMetrics } from '../../../common/metrics.ts';
 import { REQUEST_ERRORS } from '../../../webhook/errors.ts';
 import { WebhookStats, registerMetrics } from '../../../webhook/metrics.ts';
-import { RESOURCES } from '../../../webhook/owner.ts';
+import { EVENTS } from '../../../webhook/events.ts';
+import { DEFAULT_REASONS } from '../../../webhook/defaults.ts';
+import {
+  CLUSTER,
+  ENDPOINT_SLICE,
+  EVENT,
+  RABBITMQ,
+  STATEFUL_SET,
+  resourceName,
+} from '../../../webhook/resources.ts';
+import { RULES } from '../../../webhook/validate.ts';
 
 const doc = readFileSync(new URL('../../../docs/webhook.md', import.meta.url), 'utf8');
 
@@ -33,7 +43,22 @@ describe('docs/webhook.md', () => {
     expect(new Map(rows('Metrics').map(([name = '', labels = '']) => [name, labels]))).toEqual(registered);
   });
 
-  it('names every right that the account needs', () => {
-    for (const resource of RESOURCES) expect(doc).toContain(`\`${resource}\``);
+  it('lists every right that the account needs, and no other', () => {
+    const listed = rows('Which cluster is asked').filter(([resource = '']) => resource.includes('.'));
+    const needed = [RABBITMQ, CLUSTER, STATEFUL_SET, EVENT, ENDPOINT_SLICE].map(resourceName);
+    expect(listed.map(([resource]) => resource)).toEqual(needed);
+  });
+
+  it('lists what is made of RabbitMqs, and the rules that they are held to with their codes', () => {
+    const listed = rows('RabbitMqs').map(([key = '', code]) => [key, code]);
+    const reasons = Object.keys(DEFAULT_REASONS);
+    expect(listed.slice(0, reasons.length).map(([key]) => key)).toEqual(reasons);
+    expect(Object.fromEntries(listed.slice(reasons.length))).toEqual(
+      Object.fromEntries(Object.entries(RULES).map(([rule, code]) => [rule, String(code)])),
+    );
+  });
+
+  it('lists every Event with its type', () => {
+    expect(Object.fromEntries(rows('Events'))).toEqual(EVENTS);
   });
 });

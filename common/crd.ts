@@ -1,0 +1,208 @@
+// The CustomResourceDefinition of RabbitMq. `npm run manifests` writes it to manifests/crd and into the chart.
+import { KIND, UPGRADE_PHASES } from './contract.ts';
+
+const { group, kind } = KIND.rabbitMq;
+const plural = 'rabbitmqs';
+
+/** The part of OpenAPI that a structural schema may use, as far as it is used here. */
+export interface Schema {
+  readonly type?: 'object' | 'array' | 'string' | 'integer' | 'boolean';
+  readonly description?: string;
+  readonly format?: 'int32' | 'int64' | 'date-time';
+  readonly pattern?: string;
+  readonly enum?: readonly string[];
+  readonly minimum?: number;
+  readonly maxItems?: number;
+  readonly minLength?: number;
+  readonly maxLength?: number;
+  readonly required?: readonly string[];
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly items?: Schema;
+  /** Fields that are not listed are kept in place of being dropped: they are others'. */
+  readonly 'x-kubernetes-preserve-unknown-fields'?: true;
+  readonly 'x-kubernetes-list-type'?: 'map' | 'atomic';
+  readonly 'x-kubernetes-list-map-keys'?: readonly string[];
+}
+
+const foreign = { type: 'object', 'x-kubernetes-preserve-unknown-fields': true } as const;
+
+const time: Schema = { type: 'string', format: 'date-time' };
+
+/** metav1.Condition, with its bounds. */
+const condition: Schema = {
+  type: 'object',
+  required: ['type', 'status', 'lastTransitionTime', 'reason', 'message'],
+  properties: {
+    type: { type: 'string', maxLength: 316 },
+    status: { type: 'string', enum: ['True', 'False', 'Unknown'] },
+    observedGeneration: { type: 'integer', format: 'int64', minimum: 0 },
+    lastTransitionTime: { ...time, description: 'When status changed last.' },
+    reason: {
+      type: 'string',
+      minLength: 1,
+      maxLength: 1024,
+      pattern: '^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$',
+    },
+    message: { type: 'string', maxLength: 32_768 },
+  },
+};
+
+const spec: Schema = {
+  ...foreign,
+  description:
+    'What is wanted. Fields that are not described here belong to the infra operator and are kept.',
+  properties: {
+    targetVersion: {
+      type: 'string',
+      pattern: String.raw`^\d+\.\d+(\.\d+)?$`,
+      description:
+        'The version of RabbitMQ to run, such as 4.2. The annotation rabbitmq.openstack.org/target-version wins over it.',
+    },
+    queueType: {
+      type: 'string',
+      enum: ['Mirrored', 'Quorum', 'None'],
+      description:
+        'How queues are replicated: Mirrored (by policy; not on RabbitMQ 4, where it becomes Quorum), Quorum, or None.',
+    },
+    replicas: {
+      type: 'integer',
+      format: 'int32',
+      minimum: 0,
+      description: 'Nodes of the cluster; never fewer than before.',
+    },
+    override: {
+      ...foreign,
+      description: 'Changes to the objects that are made of this one.',
+      properties: {
+        statefulSet: { ...foreign, description: 'A strategic merge patch for the StatefulSet.' },
+      },
+    },
+  },
+};
+
+const clients: Schema = {
+  ...foreign,
+  description: 'Who still needs the proxy, as the proxies of all pods have seen it.',
+  properties: {
+    needProxy: { type: 'integer', format: 'int32', minimum: 0, description: 'How many clients need it.' },
+    top: {
+      type: 'array',
+      maxItems: 20,
+      items: { type: 'string', maxLength: 256 },
+      'x-kubernetes-list-type': 'atomic',
+      description: 'The names of those that need it most.',
+    },
+    noneSince: { ...time, description: 'Since when none needs it; absent while some do.' },
+  },
+};
+
+const status: Schema = {
+  ...foreign,
+  description: 'What is there.',
+  properties: {
+    currentVersion: { type: 'string', description: 'The version of RabbitMQ that runs, such as 3.9.' },
+    queueType: { type: 'string', description: 'How queues are replicated now.' },
+    upgradePhase: {
+      type: 'string',
+      enum: UPGRADE_PHASES,
+      description: 'How far an upgrade is; empty when there is none.',
+    },
+    wipeReason: {
+      type: 'string',
+      description: 'Why storage is wiped: VersionUpgrade or QueueTypeMigration; empty when it is not.',
+    },
+    // The infra operator's own CRD has a string here, "True" or "False", which readers understand too. A structural
+    // schema has no union of the two, and without a type nothing would refuse a "yes": this CRD has the boolean alone.
+    proxyRequired: { type: 'boolean', description: 'Whether clients need the proxy.' },
+    clients,
+    conditions: {
+      type: 'array',
+      items: condition,
+      'x-kubernetes-list-type': 'map',
+      'x-kubernetes-list-map-keys': ['type'],
+    },
+    observedGeneration: {
+      type: 'integer',
+      format: 'int64',
+      minimum: 0,
+      description: 'The generation that this status is about.',
+    },
+  },
+};
+
+interface Column {
+  readonly name: string;
+  readonly type: 'string' | 'integer' | 'boolean' | 'date';
+  readonly jsonPath: string;
+  readonly description: string;
+}
+
+/** What `kubectl get rabbitmq` shows besides the name. */
+const columns: readonly Column[] = [
+  {
+    name: 'Version',
+    type: 'string',
+    jsonPath: '.status.currentVersion',
+    description: 'The version that runs',
+  },
+  {
+    name: 'Target',
+    type: 'string',
+    jsonPath: '.spec.targetVersion',
+    description: 'The version that is wanted',
+  },
+  { name: 'Phase', type: 'string', jsonPath: '.status.upgradePhase', description: 'How far an upgrade is' },
+  {
+    name: 'Proxy',
+    type: 'boolean',
+    jsonPath: '.status.proxyRequired',
+    description: 'Whether clients need the proxy',
+  },
+  {
+    name: 'Clients',
+    type: 'integer',
+    jsonPath: '.status.clients.needProxy',
+    description: 'How many clients need it',
+  },
+  { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp', description: 'How old it is' },
+];
+
+/** The object that is applied. All that an API server would fill in is given. */
+export const RABBITMQ_CRD = {
+  apiVersion: 'apiextensions.k8s.io/v1',
+  kind: 'CustomResourceDefinition',
+  metadata: {
+    name: `${plural}.${group}`,
+    labels: { 'app.kubernetes.io/name': 'quorumbridge', 'app.kubernetes.io/part-of': 'quorumbridge' },
+  },
+  spec: {
+    group,
+    scope: 'Namespaced',
+    // The cluster operator has a category of that name, which kubectl takes for `kubectl get rabbitmq` before the singular.
+    names: { kind, listKind: `${kind}List`, plural, singular: 'rabbitmq', categories: ['rabbitmq'] },
+    conversion: { strategy: 'None' },
+    versions: [
+      {
+        name: 'v1beta1',
+        served: true,
+        storage: true,
+        subresources: { status: {} },
+        additionalPrinterColumns: columns,
+        schema: {
+          openAPIV3Schema: {
+            type: 'object',
+            description:
+              'A RabbitMQ cluster, the version it should have, and how far it is on the way there.',
+            properties: {
+              apiVersion: { type: 'string' },
+              kind: { type: 'string' },
+              metadata: { type: 'object' },
+              spec,
+              status,
+            },
+          } satisfies Schema,
+        },
+      },
+    ],
+  },
+} as const;
