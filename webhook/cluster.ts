@@ -6,7 +6,7 @@ import {
   SETUP_CONTAINER,
 } from '../common/contract.ts';
 import { clientVerification, readBrokerConfig } from './brokerconfig.ts';
-import { dropNamed, isObject, named, objectsAt, textAt, valueAt } from './json.ts';
+import { dropNamed, isObject, named, objectsAt, same, textAt, valueAt } from './json.ts';
 import { OverlayError, hasOverlay, spliceOverlay, stripOverlay } from './overlay.ts';
 import { Parents, pruneParents } from './parents.ts';
 import { hasOurProbe, moveProbes, restoreProbes } from './probes.ts';
@@ -88,8 +88,7 @@ function stripContainers(object: KubeObject, original: Originals | undefined, ow
     restoreProbes(rabbitmq, original?.probes);
     containers.splice(at, 1);
     const isStub = original?.stub ?? true;
-    if (!isStub || Object.keys(rabbitmq).length > 1)
-      containers.splice(at === 0 ? (original?.index ?? 0) : at, 0, rabbitmq);
+    if (!isStub || !isBare(rabbitmq)) containers.splice(at === 0 ? (original?.index ?? 0) : at, 0, rabbitmq);
   }
   podSpec['containers'] = containers;
 }
@@ -99,8 +98,13 @@ function stripInitContainers(object: KubeObject, original: Originals | undefined
   if (!isObject(podSpec)) return;
   dropNamed(podSpec, 'initContainers', PROXY_CONTAINER);
   const stub = named(objectsAt(podSpec, 'initContainers'), SETUP_CONTAINER);
-  if (original?.setupStub && stub !== undefined && Object.keys(stub).length === 1)
+  if (original?.setupStub && stub !== undefined && isBare(stub))
     dropNamed(podSpec, 'initContainers', SETUP_CONTAINER);
+}
+
+/** An entry that says nothing but its name. The cluster operator, as programs in Go do, writes `resources: {}` into each. */
+function isBare({ name: _name, resources = {}, ...rest }: JsonObject): boolean {
+  return Object.keys(rest).length === 0 && same(resources, {});
 }
 
 function inspect(object: KubeObject): Broker {
@@ -167,20 +171,25 @@ function fieldOf(resources: Json | undefined, field: string): JsonObject {
  * The operator applies the override and then takes containers[0] for RabbitMQ's own: an entry for it has to come
  * first, the proxy last (cluster-operator internal/resource/statefulset.go, patchPodSpec).
  */
-function add(object: KubeObject, injection: Injection): { original: Originals; config: string } {
+function add(
+  object: KubeObject,
+  injection: Injection,
+  before: readonly (KubeObject | undefined)[],
+): { original: Originals; config: string } {
   const parents = new Parents(object);
   parents.object(ANNOTATIONS);
   const containers = parents.list(CONTAINERS);
   const index = containers.findIndex((entry) => entry['name'] === RABBITMQ_CONTAINER);
-  const rabbitmq = index < 0 ? { name: RABBITMQ_CONTAINER } : containers.splice(index, 1)[0]!;
+  const rabbitmq =
+    index < 0 ? stubOf(RABBITMQ_CONTAINER, 'containers', before) : containers.splice(index, 1)[0]!;
   const probes = moveProbes(rabbitmq, injection.host);
   containers.unshift(rabbitmq);
-  const setupStub = injection.form === 'native' && addNative(parents, injection.container);
+  const setupStub = injection.form === 'native' && addNative(parents, injection.container, before);
   if (injection.form === 'plain') containers.push(injection.container);
   if (injection.rules !== undefined) addRulesVolume(parents, VOLUMES, injection.rules);
 
-  const before = parents.text(ADVANCED);
-  const { text, overlay } = readable(() => spliceOverlay(before, injection));
+  const own = parents.text(ADVANCED);
+  const { text, overlay } = readable(() => spliceOverlay(own, injection));
   parents.object(['spec', 'rabbitmq'])['advancedConfig'] = text;
   const place = index < 0 ? { stub: true } : { stub: false, index };
   const stubs = { ...place, ...(setupStub ? { setupStub } : {}) };
@@ -191,10 +200,21 @@ function add(object: KubeObject, injection: Injection): { original: Originals; c
  * The operator's own init container has to be named before the proxy: what the override alone names is merged to the
  * front. What users name stays in front of it, where it would be without the proxy. True when the entry is ours.
  */
-function addNative(parents: Parents, container: JsonObject): boolean {
+function addNative(
+  parents: Parents,
+  container: JsonObject,
+  before: readonly (KubeObject | undefined)[],
+): boolean {
   const list = parents.list(INIT_CONTAINERS);
   const isStub = named(list, SETUP_CONTAINER) === undefined;
-  if (isStub) list.push({ name: SETUP_CONTAINER });
+  if (isStub) list.push(stubOf(SETUP_CONTAINER, 'initContainers', before));
   list.push(container);
   return isStub;
+}
+
+/** An entry for a container of the operator's; what the operator wrote into the one that was there stays. */
+function stubOf(name: string, list: string, before: readonly (KubeObject | undefined)[]): JsonObject {
+  const entries = before.map((object) => named(objectsAt(object, ...TEMPLATE, 'spec', list), name));
+  const isFilled = entries.some((entry) => same(entry?.['resources'], {}));
+  return isFilled ? { name, resources: {} } : { name };
 }

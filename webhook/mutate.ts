@@ -126,7 +126,7 @@ function inject(
   const result = copy(input.object);
   target.strip(result, originalOf(traces), ownedOf(traces));
   const { injection, image, warnings } = render(input, target, traces, result, kept);
-  const { original, config } = target.add(result, injection);
+  const { original, config } = target.add(result, injection, [input.object, input.oldObject]);
   const status: Injected = {
     by: target.kind,
     image,

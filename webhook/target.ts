@@ -48,6 +48,13 @@ export interface Target {
   strip(object: KubeObject, original: Originals | undefined, owned: Owned): void;
   /** Reads an object without injection. Throws Refusal when it can't be proxied. */
   inspect(object: KubeObject, rabbitmq: KubeObject | undefined): Broker;
-  /** Puts the injection in and says what was there. Throws Refusal when there is no place for it. */
-  add(object: KubeObject, injection: Injection): { original: Originals; config: string };
+  /**
+   * Puts the injection in and says what was there. Throws Refusal when there is no place for it.
+   * @param before the object and the stored one as they came, injected or not.
+   */
+  add(
+    object: KubeObject,
+    injection: Injection,
+    before: readonly (KubeObject | undefined)[],
+  ): { original: Originals; config: string };
 }

@@ -12,6 +12,7 @@ import {
   cluster,
   containersOf,
   denied,
+  initContainersOf,
   proxyOf,
   rabbitmq,
 } from './objects.ts';
@@ -435,6 +436,20 @@ describe('an injected RabbitmqCluster', () => {
     const { object } = allowed(annotated(grown, RECONFIGURED));
     expect(valueAt(object, ...CLUSTER_TEMPLATE, 'spec')).toEqual({ containers: [], volumes: [] });
   });
+
+  it.each(['plain', 'native'])(
+    'is not touched for the empty resources that the operator writes, and leaves no entry of its own: %s',
+    (mode) => {
+      const asking = { ...ENABLE, 'quorumbridge.io/sidecar-mode': mode };
+      const native = { state: 'supported' } as const;
+      const marshalled = edited(allowed(cluster({}, asking), { native }).object, (copy) => {
+        for (const entry of [...containersOf(copy), ...initContainersOf(copy)]) entry['resources'] ??= {};
+      });
+      expect(allowed(marshalled, { native }).patch).toEqual([]);
+      const { object } = allowed(annotated(marshalled, RECONFIGURED));
+      expect(valueAt(object, ...CLUSTER_TEMPLATE)).toEqual({ metadata: { annotations: expect.any(Object) } });
+    },
+  );
 
   it('leaves a tombstone also when an operator writes its own object while the decision is no', () => {
     const plain = cluster({ tls: { secretName: 's' } }, RECONFIGURED);
