@@ -13,7 +13,7 @@ const DONE = { [ANNOTATION.clientsReconfigured]: 'true' };
 
 interface Carrier extends KubeObject {
   spec: {
-    override?: { statefulSet?: { spec?: { template?: { spec: { containers: { name: string }[] } } } } };
+    override?: { statefulSet?: { spec?: { template?: { spec?: { containers: { name: string }[] } } } } };
   };
 }
 
@@ -28,7 +28,7 @@ function carrier(name: string, annotations: Record<string, string> = {}): Carrie
 }
 
 const hasProxy = ({ spec }: Carrier): boolean =>
-  spec.override?.statefulSet?.spec?.template?.spec.containers.some(({ name }) => name === PROXY_CONTAINER) ??
+  spec.override?.statefulSet?.spec?.template?.spec?.containers.some(({ name }) => name === PROXY_CONTAINER) ??
   false;
 
 /** Exactly the rights that docs/webhook.md lists. */
