@@ -70,8 +70,8 @@ export const command: CommandSpec<typeof explainOptions> = {
   ],
   async run({ kind, name, namespace, json, image, kubeconfig, timeout }, io) {
     const { ExplainError, explain, isSettled, kindNamed } = await import('../webhook/explain.ts');
-    const { ApiFailure } = await import('../webhook/api.ts');
-    const { findCluster } = await import('../webhook/access.ts');
+    const { ApiFailure } = await import('../common/kube/api.ts');
+    const { findCluster } = await import('../common/kube/access.ts');
     const resource = kindNamed(kind);
     if (resource === undefined) {
       throw new UsageError(

@@ -4,7 +4,7 @@ import { type ClientsCheck, type LedgerLookup, judgeClients } from './clients.ts
 import { DEFAULT_REASONS, defaultRabbitMq } from './defaults.ts';
 import { isKind } from './facts.ts';
 import type { WebhookStats } from './metrics.ts';
-import { RABBITMQ } from './resources.ts';
+import { RABBITMQ } from '../common/kube/resources.ts';
 import { RULES, type Validation, isSetNow, validate } from './validate.ts';
 
 /** What the validating side asks about clients, and what it does with the answers. */

@@ -6,9 +6,10 @@ import { isControlledByCluster, isKind } from './facts.ts';
 import type { WebhookStats } from './metrics.ts';
 import { type NativeLookup, nativeFactsFor } from './native.ts';
 import type { OwnerLookup } from './owners.ts';
-import { RABBITMQ, STATEFUL_SET } from './resources.ts';
+import { RABBITMQ, STATEFUL_SET } from '../common/kube/resources.ts';
 import { type Endpoint, KINDS, type Review, type ReviewSubject, readReview } from './review.ts';
-import type { InjectionSettings, Json, MutateInput, MutateResult, OwnerFacts } from './types.ts';
+import type { Json } from '../common/kube/types.ts';
+import type { InjectionSettings, MutateInput, MutateResult, OwnerFacts } from './types.ts';
 
 export interface Admission {
   mutate(input: MutateInput): MutateResult;

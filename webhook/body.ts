@@ -1,5 +1,5 @@
 import { RequestError } from './errors.ts';
-import type { Json } from './types.ts';
+import type { Json } from '../common/kube/types.ts';
 
 /**
  * Deepest nesting of a request body: the limit of the API server's own JSON decoder (sigs.k8s.io/json), so no API

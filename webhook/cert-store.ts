@@ -1,10 +1,10 @@
 // The Secret and the registrations of the webhook in an API server.
 import { messageOf } from '../common/errors.ts';
-import type { ClusterAccess } from './access.ts';
+import type { ClusterAccess } from '../common/kube/access.ts';
 import type { CertificateStore, Registration } from './cert-keeper.ts';
-import { isObject, objectsAt, textAt, valueAt } from './json.ts';
-import { type OpenCluster, openCluster } from './kube.ts';
-import type { Json, JsonObject } from './types.ts';
+import { isObject, objectsAt, textAt, valueAt } from '../common/kube/json.ts';
+import { type OpenCluster, openCluster } from '../common/kube/open.ts';
+import type { Json, JsonObject } from '../common/kube/types.ts';
 
 const GROUP = 'admissionregistration.k8s.io';
 /** Fields that this manager owns are the caBundles and nothing else. */

@@ -7,7 +7,7 @@ import { INSTALL } from '../common/contract.ts';
 import { UsageError, messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
 import type { OptionValues } from '../common/options.ts';
-import { findCluster } from './access.ts';
+import { findCluster } from '../common/kube/access.ts';
 import { checkInterval, secretSource } from './cert-keeper.ts';
 import { connectStore } from './cert-store.ts';
 import type { WebhookStats } from './metrics.ts';

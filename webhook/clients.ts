@@ -3,11 +3,11 @@ import { isIP } from 'node:net';
 import { ANNOTATION, type CLIENTS_CHECKS, PORT } from '../common/contract.ts';
 import { messageOf } from '../common/errors.ts';
 import { formatHostPort } from '../common/options.ts';
-import type { Api } from './api.ts';
-import { objectsAt, textAt, valueAt } from './json.ts';
+import type { Api } from '../common/kube/api.ts';
+import { objectsAt, textAt, valueAt } from '../common/kube/json.ts';
 import { fieldName } from './refusal.ts';
-import { ENDPOINT_SLICE } from './resources.ts';
-import type { Json, KubeObject } from './types.ts';
+import { ENDPOINT_SLICE } from '../common/kube/resources.ts';
+import type { Json, KubeObject } from '../common/kube/types.ts';
 import type { Problem, Validation } from './validate.ts';
 
 export type ClientsCheck = (typeof CLIENTS_CHECKS)[number];

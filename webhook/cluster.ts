@@ -6,7 +6,7 @@ import {
   SETUP_CONTAINER,
 } from '../common/contract.ts';
 import { clientVerification, readBrokerConfig } from './brokerconfig.ts';
-import { dropNamed, isObject, named, objectsAt, same, textAt, valueAt } from './json.ts';
+import { dropNamed, isObject, named, objectsAt, same, textAt, valueAt } from '../common/kube/json.ts';
 import { OverlayError, hasOverlay, spliceOverlay, stripOverlay } from './overlay.ts';
 import { Parents, pruneParents } from './parents.ts';
 import { hasOurProbe, moveProbes, restoreProbes } from './probes.ts';
@@ -16,7 +16,7 @@ import type { SidecarTls } from './sidecar.ts';
 import type { Originals } from './status.ts';
 import type { Broker, Injection, Owned, Target } from './target.ts';
 import { isGuaranteed, resourcesOf } from './tuning.ts';
-import type { Json, JsonObject, KubeObject } from './types.ts';
+import type { Json, JsonObject, KubeObject } from '../common/kube/types.ts';
 
 /**
  * RabbitmqCluster, rabbitmq.com/v1beta1: the sidecar goes to the StatefulSet override, the listeners to

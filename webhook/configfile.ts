@@ -1,9 +1,9 @@
 import { ANNOTATION, PORT } from '../common/contract.ts';
-import { objectsAt, textAt } from './json.ts';
+import { objectsAt, textAt } from '../common/kube/json.ts';
 import { wholeAdvancedConfig } from './overlay.ts';
 import { Refusal } from './refusal.ts';
 import type { Injection } from './target.ts';
-import type { JsonObject } from './types.ts';
+import type { JsonObject } from '../common/kube/types.ts';
 
 /**
  * The file through which a StatefulSet's RabbitMQ is told to listen on the loopback address. Its text is an annotation

@@ -10,7 +10,8 @@ import {
 } from './facts.ts';
 import { REASONS } from './reasons.ts';
 import type { Reason } from './reasons.ts';
-import type { Decision, KubeObject, OwnerFacts } from './types.ts';
+import type { KubeObject } from '../common/kube/types.ts';
+import type { Decision, OwnerFacts } from './types.ts';
 
 /** What a decision is made of. */
 export interface DecideInput {

@@ -1,12 +1,12 @@
 import { ANNOTATION, PROXY_CONTAINER } from '../common/contract.ts';
 import { LIST_OF } from './form.ts';
 import type { Form } from './form.ts';
-import { canonical, fingerprint, same } from './json.ts';
+import { canonical, fingerprint, same } from '../common/kube/json.ts';
 import { RULES_VOLUME } from './rules.ts';
 import { sidecarFingerprint } from './sidecar.ts';
 import { formOf } from './status.ts';
 import type { Injected } from './status.ts';
-import type { JsonObject } from './types.ts';
+import type { JsonObject } from '../common/kube/types.ts';
 
 /** Where people should say what they wrote into a field that the injection manages. */
 const INSTEAD: Readonly<Record<string, string>> = {

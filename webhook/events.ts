@@ -1,6 +1,6 @@
-import { fingerprint, textAt, valueAt } from './json.ts';
+import { fingerprint, textAt, valueAt } from '../common/kube/json.ts';
 import type { Examination } from './examine.ts';
-import type { KubeObject } from './types.ts';
+import type { KubeObject } from '../common/kube/types.ts';
 
 /** What Events are written about, by their reason. docs/webhook.md lists them. */
 export const EVENTS = {

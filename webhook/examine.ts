@@ -2,15 +2,16 @@ import { MODES, PRESETS, RULES_FILE, RULES_FOLDER } from '../common/contract.ts'
 import { clusterTarget } from './cluster.ts';
 import { isKind } from './facts.ts';
 import type { Form } from './form.ts';
-import { textAt } from './json.ts';
+import { textAt } from '../common/kube/json.ts';
 import { mutate } from './mutate.ts';
 import { fieldName } from './refusal.ts';
-import { CLUSTER, STATEFUL_SET } from './resources.ts';
+import { CLUSTER, STATEFUL_SET } from '../common/kube/resources.ts';
 import { statefulSetTarget } from './statefulset.ts';
 import type { Target } from './target.ts';
 import { tracesOf } from './traces.ts';
 import { flagOf } from './tuning.ts';
-import type { Decision, KubeObject, MutateInput } from './types.ts';
+import type { KubeObject } from '../common/kube/types.ts';
+import type { Decision, MutateInput } from './types.ts';
 
 /** The proxy as an object carries it. */
 export interface CarriedProxy {

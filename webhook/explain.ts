@@ -1,16 +1,17 @@
 // Why one object of a cluster carries the proxy or doesn't, and what its next write would change.
 import { messageOf } from '../common/errors.ts';
-import type { ClusterAccess } from './access.ts';
-import { type Api, connectApi } from './api.ts';
+import type { ClusterAccess } from '../common/kube/access.ts';
+import { type Api, connectApi } from '../common/kube/api.ts';
 import { defaultRabbitMq } from './defaults.ts';
 import { type Examination, examine } from './examine.ts';
-import { textAt, valueAt } from './json.ts';
-import { openCluster } from './kube.ts';
+import { textAt, valueAt } from '../common/kube/json.ts';
+import { openCluster } from '../common/kube/open.ts';
 import { createNativeLookup, nativeFactsFor } from './native.ts';
 import { ownerLookup } from './owners.ts';
 import { phaseOf, queueTypeOf, targetOf } from './rabbitmq.ts';
-import { CLUSTER, NAMESPACE, RABBITMQ, type Resource, STATEFUL_SET } from './resources.ts';
-import type { InjectionSettings, KubeObject, OwnerFacts } from './types.ts';
+import { CLUSTER, NAMESPACE, RABBITMQ, type Resource, STATEFUL_SET } from '../common/kube/resources.ts';
+import type { KubeObject } from '../common/kube/types.ts';
+import type { InjectionSettings, OwnerFacts } from './types.ts';
 import { validate } from './validate.ts';
 
 /** Kinds by what people call them. */

@@ -2,7 +2,8 @@ import { ANNOTATION } from '../common/contract.ts';
 import type { BACKEND_HOSTS, SIDECAR_MODES } from '../common/contract.ts';
 import { annotationOf } from './facts.ts';
 import { Refusal } from './refusal.ts';
-import type { KubeObject, NativeFacts } from './types.ts';
+import type { KubeObject } from '../common/kube/types.ts';
+import type { NativeFacts } from './types.ts';
 
 /**
  * plain: a container among the others. native: an init container that goes on running (restartPolicy Always), which

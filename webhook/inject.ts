@@ -1,13 +1,14 @@
 import fastJsonPatch from 'fast-json-patch';
 import type { Operation } from 'fast-json-patch';
 import { isKind } from './facts.ts';
-import { copy } from './json.ts';
+import { copy } from '../common/kube/json.ts';
 import { ManifestError, editedText, nameOf, namespaceOf, readManifests } from './manifest.ts';
 import type { Manifest, ManifestFile } from './manifest.ts';
 import { mutate } from './mutate.ts';
 import { findOwner } from './owner.ts';
 import type { Get } from './owner.ts';
-import type { Decision, InjectionSettings, KubeObject } from './types.ts';
+import type { KubeObject } from '../common/kube/types.ts';
+import type { Decision, InjectionSettings } from './types.ts';
 import { editDocument } from './yamledit.ts';
 
 /** What was decided about one object. */

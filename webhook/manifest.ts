@@ -1,8 +1,8 @@
 import { LineCounter, isScalar, parseAllDocuments } from 'yaml';
 import type { YAMLError } from 'yaml';
-import { isObject, valueAt } from './json.ts';
+import { isObject, valueAt } from '../common/kube/json.ts';
 import { fieldName } from './refusal.ts';
-import type { Json, KubeObject } from './types.ts';
+import type { Json, KubeObject } from '../common/kube/types.ts';
 import { hasIndentedLists, offsetOf, valueOf } from './yamledit.ts';
 import type { YamlDocument } from './yamledit.ts';
 

@@ -5,7 +5,7 @@ import { decide, decisionWarnings } from './decide.ts';
 import { editWarnings } from './edits.ts';
 import { isDeleting, isKind } from './facts.ts';
 import { LIST_OF, chooseForm } from './form.ts';
-import { canonical, copy, fingerprint, isObject } from './json.ts';
+import { canonical, copy, fingerprint, isObject } from '../common/kube/json.ts';
 import { Refusal } from './refusal.ts';
 import { rulesVolume } from './rules.ts';
 import {
@@ -23,7 +23,8 @@ import { NO_TRACES, keptOf, originalOf, ownedOf, tracesOf } from './traces.ts';
 import type { Kept, Traces } from './traces.ts';
 import { readTuning, unknownAnnotations } from './tuning.ts';
 import type { Tuning } from './tuning.ts';
-import type { Decision, JsonObject, KubeObject, MutateInput, MutateResult } from './types.ts';
+import type { JsonObject, KubeObject } from '../common/kube/types.ts';
+import type { Decision, MutateInput, MutateResult } from './types.ts';
 
 /**
  * Decides whether the object has to carry the proxy and makes it so: puts it in, brings it up to date, or takes it out

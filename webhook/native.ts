@@ -1,10 +1,11 @@
 import { KIND, PROXY_CONTAINER, RABBITMQ_CONTAINER } from '../common/contract.ts';
 import { messageOf } from '../common/errors.ts';
-import type { Api } from './api.ts';
+import type { Api } from '../common/kube/api.ts';
 import { needsNativeFacts } from './form.ts';
-import { named, objectsAt, textAt, valueAt } from './json.ts';
-import { CLUSTER, CRD, POD, resourceName } from './resources.ts';
-import type { Json, KubeObject, NativeFacts } from './types.ts';
+import { named, objectsAt, textAt, valueAt } from '../common/kube/json.ts';
+import { CLUSTER, CRD, POD, resourceName } from '../common/kube/resources.ts';
+import type { Json, KubeObject } from '../common/kube/types.ts';
+import type { NativeFacts } from './types.ts';
 
 /** Looks up whether native sidecars are possible in objects of a kind. */
 export interface NativeLookup {

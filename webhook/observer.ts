@@ -4,17 +4,18 @@ import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
-import type { Api } from './api.ts';
+import type { Api } from '../common/kube/api.ts';
 import { eventOf, tellingOf } from './events.ts';
 import { type Examination, examine } from './examine.ts';
 import { isControlledByCluster, isDeleting, isKind } from './facts.ts';
-import { textAt } from './json.ts';
+import { textAt } from '../common/kube/json.ts';
 import type { WebhookStats } from './metrics.ts';
 import { type NativeLookup, nativeFactsFor } from './native.ts';
 import type { OwnerLookup } from './owners.ts';
-import { type Reflector, startReflector } from './reflector.ts';
-import { CLUSTER, EVENT, STATEFUL_SET } from './resources.ts';
-import type { InjectionSettings, KubeObject } from './types.ts';
+import { type Reflector, startReflector } from '../common/kube/reflector.ts';
+import { CLUSTER, EVENT, STATEFUL_SET } from '../common/kube/resources.ts';
+import type { KubeObject } from '../common/kube/types.ts';
+import type { InjectionSettings } from './types.ts';
 
 export interface ObserverSettings {
   readonly api: Api;

@@ -1,6 +1,7 @@
-import { objectsAt, textAt, valueAt } from './json.ts';
-import { CLUSTER, RABBITMQ, type Resource } from './resources.ts';
-import type { JsonObject, KubeObject, OwnerFacts } from './types.ts';
+import { objectsAt, textAt, valueAt } from '../common/kube/json.ts';
+import { CLUSTER, RABBITMQ, type Resource } from '../common/kube/resources.ts';
+import type { JsonObject, KubeObject } from '../common/kube/types.ts';
+import type { OwnerFacts } from './types.ts';
 
 /** Fetches one object; undefined when it, or its kind, does not exist (404). */
 export type Get = (resource: Resource, namespace: string, name: string) => Promise<KubeObject | undefined>;

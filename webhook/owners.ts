@@ -1,11 +1,13 @@
 import { messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
-import { type Api, trimmed } from './api.ts';
-import { textAt } from './json.ts';
+import type { Api } from '../common/kube/api.ts';
+import { trimmed } from '../common/kube/objects.ts';
+import { textAt } from '../common/kube/json.ts';
 import { type Get, findOwner, namesOwner } from './owner.ts';
-import { type Follower, type Reflector, startReflector } from './reflector.ts';
-import { RABBITMQ } from './resources.ts';
-import type { KubeObject, OwnerFacts } from './types.ts';
+import { type Follower, type Reflector, startReflector } from '../common/kube/reflector.ts';
+import { RABBITMQ } from '../common/kube/resources.ts';
+import type { KubeObject } from '../common/kube/types.ts';
+import type { OwnerFacts } from './types.ts';
 
 /** All RabbitMqs, as a watch keeps them. */
 export interface OwnerCache extends Pick<Reflector, 'synced' | 'watching' | 'failures' | 'trouble' | 'stop'> {

@@ -1,6 +1,6 @@
-import { isObject, valueAt } from './json.ts';
+import { isObject, valueAt } from '../common/kube/json.ts';
 import { Refusal } from './refusal.ts';
-import type { Json, JsonObject } from './types.ts';
+import type { Json, JsonObject } from '../common/kube/types.ts';
 
 /**
  * What stood at the places that the injection had to fill before it could put something there: nothing, or null.

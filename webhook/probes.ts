@@ -1,7 +1,7 @@
 import { BACKEND_HOSTS, PORT } from '../common/contract.ts';
 import type { BackendHost } from './form.ts';
-import { isObject, objectsAt, same, valueAt } from './json.ts';
-import type { Json, JsonObject } from './types.ts';
+import { isObject, objectsAt, same, valueAt } from '../common/kube/json.ts';
+import type { Json, JsonObject } from '../common/kube/types.ts';
 
 /**
  * Kubelets open TCP probes at the pod's address, where 5672 and 5671 are the proxy's now: left alone they would report

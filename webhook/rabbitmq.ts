@@ -1,7 +1,7 @@
 import { ANNOTATION } from '../common/contract.ts';
 import { annotationOf } from './facts.ts';
-import { textAt, valueAt } from './json.ts';
-import type { KubeObject } from './types.ts';
+import { textAt, valueAt } from '../common/kube/json.ts';
+import type { KubeObject } from '../common/kube/types.ts';
 import { parseVersion } from './version.ts';
 
 /** The values of a RabbitMq's spec.queueType. */

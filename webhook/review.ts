@@ -3,10 +3,10 @@ import { Type } from 'typebox';
 import { Compile } from 'typebox/schema';
 import { isDeeperThan } from './body.ts';
 import { RequestError } from './errors.ts';
-import { isObject, textAt, valueAt } from './json.ts';
+import { isObject, textAt, valueAt } from '../common/kube/json.ts';
 import { fieldName } from './refusal.ts';
-import { CLUSTER, RABBITMQ, type Resource, STATEFUL_SET, apiVersionOf } from './resources.ts';
-import type { Json, JsonObject, KubeObject } from './types.ts';
+import { CLUSTER, RABBITMQ, type Resource, STATEFUL_SET, apiVersionOf } from '../common/kube/resources.ts';
+import type { Json, JsonObject, KubeObject } from '../common/kube/types.ts';
 
 const API_VERSION = 'admission.k8s.io/v1';
 

@@ -1,8 +1,8 @@
 import { ANNOTATION, RULES_FILE, RULES_FOLDER } from '../common/contract.ts';
-import { named, objectsAt, same, textAt } from './json.ts';
+import { named, objectsAt, same, textAt } from '../common/kube/json.ts';
 import type { Parents } from './parents.ts';
 import { Refusal } from './refusal.ts';
-import type { Json, JsonObject } from './types.ts';
+import type { Json, JsonObject } from '../common/kube/types.ts';
 
 /** Name of the pod's volume that carries the proxy's rules. */
 export const RULES_VOLUME = 'amqp-proxy-rules';

@@ -6,7 +6,7 @@ import type { HostPort } from '../common/options.ts';
 import { type Admission, admit } from './admit.ts';
 import { parseBody } from './body.ts';
 import { RequestError, failureStatus } from './errors.ts';
-import type { Json } from './types.ts';
+import type { Json } from '../common/kube/types.ts';
 
 /** Largest request body, in bytes: an API server accepts 3 MiB, and an UPDATE carries the object twice. */
 export const BODY_LIMIT = 8 * 1024 * 1024;

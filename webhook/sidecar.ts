@@ -8,11 +8,11 @@ import {
 } from '../common/contract.ts';
 import { formatHostPort } from '../common/options.ts';
 import type { BackendHost, Form } from './form.ts';
-import { canonical, fingerprint, isObject } from './json.ts';
+import { canonical, fingerprint, isObject } from '../common/kube/json.ts';
 import { quantity } from './quantity.ts';
 import { rulesMount } from './rules.ts';
 import { flagOf } from './tuning.ts';
-import type { Json, JsonObject } from './types.ts';
+import type { Json, JsonObject } from '../common/kube/types.ts';
 
 /** TLS for clients, where RabbitMQ itself offered it. */
 export interface SidecarTls {

@@ -10,7 +10,7 @@ import {
 } from '../common/contract.ts';
 import { chooseConfigFile, configText, isConf, mountAt } from './configfile.ts';
 import type { ConfigFile } from './configfile.ts';
-import { dropNamed, isObject, named, objectsAt, textAt, valueAt } from './json.ts';
+import { dropNamed, isObject, named, objectsAt, textAt, valueAt } from '../common/kube/json.ts';
 import { Parents, pruneParents } from './parents.ts';
 import { moveProbes, restoreProbes } from './probes.ts';
 import { Refusal } from './refusal.ts';
@@ -19,7 +19,7 @@ import type { SidecarTls, VolumeSource } from './sidecar.ts';
 import type { Originals } from './status.ts';
 import type { Broker, Injection, Owned, Target } from './target.ts';
 import { isGuaranteed, resourcesOf } from './tuning.ts';
-import type { Json, JsonObject, KubeObject } from './types.ts';
+import type { Json, JsonObject, KubeObject } from '../common/kube/types.ts';
 
 /**
  * StatefulSet, apps/v1, where no RabbitmqCluster stands behind it: all that is ours goes to the pod template, and an

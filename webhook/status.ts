@@ -1,9 +1,9 @@
 import { ANNOTATION } from '../common/contract.ts';
 import type { Form } from './form.ts';
-import { canonical, isObject, textAt, valueAt } from './json.ts';
+import { canonical, isObject, textAt, valueAt } from '../common/kube/json.ts';
 import type { CreatedParents } from './parents.ts';
 import type { SavedProbes } from './probes.ts';
-import type { Json, JsonObject } from './types.ts';
+import type { Json, JsonObject } from '../common/kube/types.ts';
 
 /** What the injection changed and removing it needs to know. It holds no text of RabbitMQ's configuration. */
 export interface Originals {

@@ -2,7 +2,7 @@ import type { Form } from './form.ts';
 import type { Listening } from './overlay.ts';
 import type { SidecarTls } from './sidecar.ts';
 import type { Originals } from './status.ts';
-import type { JsonObject, KubeObject } from './types.ts';
+import type { JsonObject, KubeObject } from '../common/kube/types.ts';
 
 /** What an object says about the broker behind the proxy. */
 export interface Broker {

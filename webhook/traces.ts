@@ -1,12 +1,12 @@
 import { PROXY_CONTAINER } from '../common/contract.ts';
 import { LIST_OF } from './form.ts';
 import type { Form } from './form.ts';
-import { named, objectsAt, valueAt } from './json.ts';
+import { named, objectsAt, valueAt } from '../common/kube/json.ts';
 import { isRulesVolume, rulesVolumeIn } from './rules.ts';
 import { readStatus } from './status.ts';
 import type { Injected, Originals } from './status.ts';
 import type { Owned, Target } from './target.ts';
-import type { Json, JsonObject, KubeObject } from './types.ts';
+import type { Json, JsonObject, KubeObject } from '../common/kube/types.ts';
 
 /** What an earlier injection left in the object. */
 export interface Traces {

@@ -10,12 +10,12 @@ import {
 } from '../common/contract.ts';
 import { annotationOf } from './facts.ts';
 import type { BackendHost, SidecarMode } from './form.ts';
-import { isObject, objectsAt, textAt, valueAt } from './json.ts';
+import { isObject, objectsAt, textAt, valueAt } from '../common/kube/json.ts';
 import { quantity } from './quantity.ts';
 import { Refusal } from './refusal.ts';
 import { parseRulesSource } from './rules.ts';
 import type { RulesSource } from './rules.ts';
-import type { Json, JsonObject, KubeObject } from './types.ts';
+import type { Json, JsonObject, KubeObject } from '../common/kube/types.ts';
 
 /** What the object's annotations say about its proxy; undefined where they say nothing. */
 export interface Tuning {

@@ -1,23 +1,6 @@
 import type { Operation } from 'fast-json-patch';
+import type { KubeObject } from '../common/kube/types.ts';
 import type { Reason } from './reasons.ts';
-
-/** A value as JSON carries it. */
-export type Json = null | boolean | number | string | Json[] | JsonObject;
-
-/** A JSON object. A missing key reads as undefined. */
-export interface JsonObject {
-  [key: string]: Json | undefined;
-}
-
-/**
- * A Kubernetes object as the API server sends it. Everything below these three keys is read with care, for a
- * webhook sees objects before their schema is validated.
- */
-export interface KubeObject extends JsonObject {
-  apiVersion: string;
-  kind: string;
-  metadata: JsonObject;
-}
 
 /** A RabbitMq resource, rabbitmq.openstack.org/v1beta1. Its spec and status are read leniently. */
 export type RabbitMq = KubeObject;

@@ -1,9 +1,9 @@
 import { ANNOTATION } from '../common/contract.ts';
 import { annotationOf, isDeleting } from './facts.ts';
-import { textAt } from './json.ts';
+import { textAt } from '../common/kube/json.ts';
 import { QUEUE_TYPES, phaseOf, queueTypeOf, replicasOf, targetOf } from './rabbitmq.ts';
 import { fieldName } from './refusal.ts';
-import type { KubeObject } from './types.ts';
+import type { KubeObject } from '../common/kube/types.ts';
 import { compareVersions, parseVersion } from './version.ts';
 
 /** The rules that a RabbitMq is held to, each with its HTTP status. docs/webhook.md explains them in this order. */

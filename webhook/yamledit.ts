@@ -1,8 +1,8 @@
 import { Pair, isAlias, isMap, isScalar, isSeq } from 'yaml';
 import type { Document, Node, ParsedNode } from 'yaml';
 import type { Operation } from 'fast-json-patch';
-import { same, valueAt } from './json.ts';
-import type { Json } from './types.ts';
+import { same, valueAt } from '../common/kube/json.ts';
+import type { Json } from '../common/kube/types.ts';
 
 /** A YAML document with its comments and styles. */
 export type YamlDocument = Document.Parsed;

@@ -27,7 +27,7 @@ const rooms: Readonly<Record<string, House>> = {
 
 /** Single files that may import a package which their room may not. */
 const exceptions: Readonly<Record<string, readonly string[]>> = {
-  'webhook/kube.ts': ['@kubernetes/client-node'],
+  'common/kube/open.ts': ['@kubernetes/client-node'],
 };
 
 const product = globSync(`{${Object.keys(rooms).join(',')}}/**/*.{ts,mjs}`, { cwd: root }).sort();
@@ -107,6 +107,13 @@ describe('the house', () => {
   it('keeps amqp/ free of everything but itself: no I/O, not even of Node', () => {
     const files = product.filter((file) => file.startsWith('amqp/'));
     expect(refused(files, (_, specifier) => specifier.startsWith('./'))).toEqual([]);
+  });
+
+  it('keeps what speaks to an API server out of the proxy and the kit', () => {
+    const files = product.filter((file) => /^(?:proxy|messaging|certs)\//.test(file));
+    const allowed = (file: string, specifier: string): boolean =>
+      !specifier.startsWith('.') || !normalize(join(dirname(file), specifier)).startsWith('common/kube/');
+    expect(refused(files, allowed)).toEqual([]);
   });
 
   it('names files with their extension, and files that exist', () => {

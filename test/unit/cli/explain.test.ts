@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { runCommandLine } from '../../../cli/run.ts';
 import { ANNOTATION } from '../../../common/contract.ts';
 import { mutate } from '../../../webhook/mutate.ts';
-import type { KubeObject } from '../../../webhook/types.ts';
+import type { KubeObject } from '../../../common/kube/types.ts';
 import { type PlayedApiServer, apiPath, playApiServer } from '../webhook/api-server.ts';
 
 const ASKING = { [ANNOTATION.enableProxy]: 'true' };

@@ -14,7 +14,7 @@ import {
   type Resource,
   STATEFUL_SET,
   resourceName,
-} from '../../../webhook/resources.ts';
+} from '../../../common/kube/resources.ts';
 import type { KubeObject } from '../../support/kube-api.ts';
 import { MANIFESTS } from '../../support/manifests.ts';
 import { objectsIn } from './sources.ts';

@@ -3,7 +3,8 @@ import { decide, decisionWarnings } from '../../../webhook/decide.ts';
 import type { DecideInput } from '../../../webhook/decide.ts';
 import { REASONS } from '../../../webhook/reasons.ts';
 import type { Reason } from '../../../webhook/reasons.ts';
-import type { JsonObject, OwnerFacts } from '../../../webhook/types.ts';
+import type { JsonObject } from '../../../common/kube/types.ts';
+import type { OwnerFacts } from '../../../webhook/types.ts';
 import { cluster, rabbitmq, statefulSet } from './objects.ts';
 
 const INJECT = 'quorumbridge.io/inject';

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ANNOTATION } from '../../../common/contract.ts';
 import { defaultRabbitMq } from '../../../webhook/defaults.ts';
-import type { Json, KubeObject } from '../../../webhook/types.ts';
+import type { Json, KubeObject } from '../../../common/kube/types.ts';
 import { validate } from '../../../webhook/validate.ts';
 
 function rabbitMq(

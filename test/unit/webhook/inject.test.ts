@@ -4,8 +4,8 @@ import { parse, parseAllDocuments } from 'yaml';
 import { describe, expect, it } from 'vitest';
 import { parseRules } from '../../../proxy/policy/rules-file.ts';
 import { injectManifests } from '../../../webhook/inject.ts';
-import { textAt, valueAt } from '../../../webhook/json.ts';
-import type { KubeObject } from '../../../webhook/types.ts';
+import { textAt, valueAt } from '../../../common/kube/json.ts';
+import type { KubeObject } from '../../../common/kube/types.ts';
 import { CLUSTER_TEMPLATE, IMAGE, allowed, containersOf, proxyOf } from './objects.ts';
 
 const SAMPLE = readFileSync(

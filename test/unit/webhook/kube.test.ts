@@ -4,11 +4,11 @@ import { Agent } from 'node:https';
 import { delimiter, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { UsageError } from '../../../common/errors.ts';
-import { type ClusterAccess, findCluster } from '../../../webhook/access.ts';
-import { connectApi } from '../../../webhook/api.ts';
-import { openCluster } from '../../../webhook/kube.ts';
+import { type ClusterAccess, findCluster } from '../../../common/kube/access.ts';
+import { connectApi } from '../../../common/kube/api.ts';
+import { openCluster } from '../../../common/kube/open.ts';
 import { ownerLookup } from '../../../webhook/owners.ts';
-import type { KubeObject } from '../../../webhook/types.ts';
+import type { KubeObject } from '../../../common/kube/types.ts';
 import { type Played, type PlayedApiServer, TOKEN, apiPath, playApiServer } from './api-server.ts';
 import { admissionReview, httpGet, rabbitmqCluster, startTestWebhook } from './harness.ts';
 
@@ -128,7 +128,7 @@ describe('looking up the RabbitMq behind an object', () => {
   it.each<[string, Played, RegExp]>([
     ['403', { status: 403 }, /answered 403 .*grant this account "get" on rabbitmqs/],
     ['401', { status: 401 }, /answered 401 /],
-    ['500', { status: 500 }, /answered 500 to GET rabbitmqs.rabbitmq.openstack.org openstack\/rabbit$/],
+    ['500', { status: 500 }, /answered 500 to GET rabbitmqs.rabbitmq.openstack.org openstack\/rabbit: 500$/],
     ['429', { status: 429 }, /answered 429 /],
     ['no answer', 'hang', /did not answer within 300 ms/],
     ['an answer that does not end', 'hang in the body', /did not answer within 300 ms/],

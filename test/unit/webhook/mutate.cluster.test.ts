@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { named, valueAt } from '../../../webhook/json.ts';
-import type { JsonObject, KubeObject } from '../../../webhook/types.ts';
+import { named, valueAt } from '../../../common/kube/json.ts';
+import type { JsonObject, KubeObject } from '../../../common/kube/types.ts';
 import {
   CLUSTER_TEMPLATE,
   ENABLE,

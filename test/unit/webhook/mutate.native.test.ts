@@ -1,7 +1,8 @@
 // What the annotation sidecar-mode makes of the proxy's place in the pod.
 import { describe, expect, it } from 'vitest';
-import { named, objectsAt, textAt, valueAt } from '../../../webhook/json.ts';
-import type { JsonObject, KubeObject, MutateInput, NativeFacts } from '../../../webhook/types.ts';
+import { named, objectsAt, textAt, valueAt } from '../../../common/kube/json.ts';
+import type { JsonObject, KubeObject } from '../../../common/kube/types.ts';
+import type { MutateInput, NativeFacts } from '../../../webhook/types.ts';
 import {
   CLUSTER_TEMPLATE,
   ENABLE,

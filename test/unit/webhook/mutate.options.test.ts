@@ -1,8 +1,8 @@
 // What the annotations log-level, backend-host and tls-port make of the proxy and of RabbitMQ behind it.
 import { describe, expect, it } from 'vitest';
 import { LOG_LEVELS } from '../../../common/contract.ts';
-import { named, objectsAt, textAt, valueAt } from '../../../webhook/json.ts';
-import type { JsonObject, KubeObject } from '../../../webhook/types.ts';
+import { named, objectsAt, textAt, valueAt } from '../../../common/kube/json.ts';
+import type { JsonObject, KubeObject } from '../../../common/kube/types.ts';
 import {
   ENABLE,
   RECONFIGURED,

@@ -1,8 +1,8 @@
 import fastJsonPatch from 'fast-json-patch';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { canonical, copy, isObject, valueAt } from '../../../webhook/json.ts';
-import type { Json, JsonObject, KubeObject } from '../../../webhook/types.ts';
+import { canonical, copy, isObject, valueAt } from '../../../common/kube/json.ts';
+import type { Json, JsonObject, KubeObject } from '../../../common/kube/types.ts';
 import {
   CLUSTER_TEMPLATE,
   RECONFIGURED,

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { describe, expect, it } from 'vitest';
-import { canonical, fingerprint, named, objectsAt, valueAt } from '../../../webhook/json.ts';
-import type { JsonObject, KubeObject } from '../../../webhook/types.ts';
+import { canonical, fingerprint, named, objectsAt, valueAt } from '../../../common/kube/json.ts';
+import type { JsonObject, KubeObject } from '../../../common/kube/types.ts';
 import {
   CLUSTER_TEMPLATE,
   ENABLE,

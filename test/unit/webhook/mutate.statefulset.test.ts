@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { named, objectsAt, valueAt } from '../../../webhook/json.ts';
-import type { JsonObject, KubeObject, OwnerFacts } from '../../../webhook/types.ts';
+import { named, objectsAt, valueAt } from '../../../common/kube/json.ts';
+import type { JsonObject, KubeObject } from '../../../common/kube/types.ts';
+import type { OwnerFacts } from '../../../webhook/types.ts';
 import {
   ENABLE,
   RECONFIGURED,

@@ -1,10 +1,10 @@
 // What the API server is asked before a native sidecar is injected.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { ApiFailure, connectApi } from '../../../webhook/api.ts';
-import { textAt, valueAt } from '../../../webhook/json.ts';
-import { openCluster } from '../../../webhook/kube.ts';
+import { ApiFailure, connectApi } from '../../../common/kube/api.ts';
+import { textAt, valueAt } from '../../../common/kube/json.ts';
+import { openCluster } from '../../../common/kube/open.ts';
 import { checkSchema, checkVersion, createNativeLookup, nativeFactsFor } from '../../../webhook/native.ts';
-import type { Json, JsonObject, KubeObject } from '../../../webhook/types.ts';
+import type { Json, JsonObject, KubeObject } from '../../../common/kube/types.ts';
 import { playApiServer } from './api-server.ts';
 import { ENABLE, cluster, statefulSet } from './objects.ts';
 

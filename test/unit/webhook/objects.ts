@@ -1,7 +1,8 @@
 import * as fc from 'fast-check';
-import { objectsAt, valueAt } from '../../../webhook/json.ts';
+import { objectsAt, valueAt } from '../../../common/kube/json.ts';
 import { mutate } from '../../../webhook/mutate.ts';
-import type { JsonObject, KubeObject, MutateInput, MutateResult } from '../../../webhook/types.ts';
+import type { JsonObject, KubeObject } from '../../../common/kube/types.ts';
+import type { MutateInput, MutateResult } from '../../../webhook/types.ts';
 
 export const IMAGE = 'registry.example/amqp-proxy:1.0';
 export const ENABLE = { 'rabbitmq.openstack.org/enable-proxy': 'true' };

@@ -1,14 +1,15 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ANNOTATION } from '../../../common/contract.ts';
-import { connectApi } from '../../../webhook/api.ts';
+import { connectApi } from '../../../common/kube/api.ts';
 import { eventOf, tellingOf } from '../../../webhook/events.ts';
 import { examine } from '../../../webhook/examine.ts';
-import { type OpenCluster, openCluster } from '../../../webhook/kube.ts';
+import { type OpenCluster, openCluster } from '../../../common/kube/open.ts';
 import { WebhookStats } from '../../../webhook/metrics.ts';
 import { mutate } from '../../../webhook/mutate.ts';
 import { type Observer, startObserver } from '../../../webhook/observer.ts';
 import { ownerLookup } from '../../../webhook/owners.ts';
-import type { KubeObject, OwnerFacts } from '../../../webhook/types.ts';
+import type { KubeObject } from '../../../common/kube/types.ts';
+import type { OwnerFacts } from '../../../webhook/types.ts';
 import { type PlayedApiServer, playApiServer } from './api-server.ts';
 import { readableLog, startTestWebhook } from './harness.ts';
 

@@ -3,8 +3,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { defaultRabbitMq } from '../../../webhook/defaults.ts';
-import { valueAt } from '../../../webhook/json.ts';
-import type { JsonObject, KubeObject } from '../../../webhook/types.ts';
+import { valueAt } from '../../../common/kube/json.ts';
+import type { JsonObject, KubeObject } from '../../../common/kube/types.ts';
 import { validate } from '../../../webhook/validate.ts';
 import {
   ENABLE,

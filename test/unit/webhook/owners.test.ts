@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { type Api, connectApi } from '../../../webhook/api.ts';
-import { type OpenCluster, openCluster } from '../../../webhook/kube.ts';
+import { type Api, connectApi } from '../../../common/kube/api.ts';
+import { type OpenCluster, openCluster } from '../../../common/kube/open.ts';
 import { type OwnerCache, type OwnerLookup, ownerLookup, startOwnerCache } from '../../../webhook/owners.ts';
 import { cacheCheck } from '../../../webhook/surroundings.ts';
-import type { KubeObject } from '../../../webhook/types.ts';
+import type { KubeObject } from '../../../common/kube/types.ts';
 import { type PlayedApiServer, TOKEN, apiPath, playApiServer } from './api-server.ts';
 import { admissionReview, httpGet, rabbitmqCluster, readableLog, startTestWebhook } from './harness.ts';
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { quantity } from '../../../webhook/quantity.ts';
-import type { Json } from '../../../webhook/types.ts';
+import type { Json } from '../../../common/kube/types.ts';
 
 describe('a quantity', () => {
   it.each<[Json, number]>([

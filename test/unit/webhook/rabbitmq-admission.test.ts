@@ -3,9 +3,9 @@ import { type Server, createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ANNOTATION, PORT } from '../../../common/contract.ts';
-import { connectApi } from '../../../webhook/api.ts';
+import { connectApi } from '../../../common/kube/api.ts';
 import { type LedgerLookup, judgeClients, ledgerLookup } from '../../../webhook/clients.ts';
-import { type OpenCluster, openCluster } from '../../../webhook/kube.ts';
+import { type OpenCluster, openCluster } from '../../../common/kube/open.ts';
 import { type PlayedApiServer, playApiServer } from './api-server.ts';
 import { type TestWebhook, admissionReview, rabbitmqCluster, startTestWebhook } from './harness.ts';
 

@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { RequestError } from '../../../webhook/errors.ts';
 import { type Review, readReview } from '../../../webhook/review.ts';
-import type { Json } from '../../../webhook/types.ts';
+import type { Json } from '../../../common/kube/types.ts';
 import { admissionReview, rabbitmqCluster } from './harness.ts';
 
 /** Reads the value as the webhook gets it: through JSON. */

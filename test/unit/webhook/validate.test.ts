@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ANNOTATION } from '../../../common/contract.ts';
-import type { Json, KubeObject } from '../../../webhook/types.ts';
+import type { Json, KubeObject } from '../../../common/kube/types.ts';
 import { type Rule, validate } from '../../../webhook/validate.ts';
 import { compareVersions, parseVersion } from '../../../webhook/version.ts';
 

@@ -12,7 +12,7 @@ import {
   RABBITMQ,
   STATEFUL_SET,
   resourceName,
-} from '../../../webhook/resources.ts';
+} from '../../../common/kube/resources.ts';
 import { RULES } from '../../../webhook/validate.ts';
 
 const doc = readFileSync(new URL('../../../docs/webhook.md', import.meta.url), 'utf8');

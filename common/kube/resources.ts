@@ -1,4 +1,4 @@
-import { KIND } from '../common/contract.ts';
+import { KIND } from '../contract.ts';
 
 /** A kind of objects, with the parts of its path in the API. */
 export interface Resource {

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { messageOf } from '../common/errors.ts';
-import type { Logger } from '../common/log.ts';
+import { messageOf } from '../errors.ts';
+import type { Logger } from '../log.ts';
 import { type Api, ApiFailure, type Selection } from './api.ts';
 import { textAt } from './json.ts';
 import { type Resource, resourceName } from './resources.ts';

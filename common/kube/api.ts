@@ -1,19 +1,23 @@
 // Requests to an API server: objects as plain JSON, every request with an end in time, every failure in one line.
-import { messageOf } from '../common/errors.ts';
-import { isObject, objectsAt, textAt, valueAt } from './json.ts';
-import type { OpenCluster } from './kube.ts';
+import { messageOf } from '../errors.ts';
+import { objectsAt, textAt, valueAt } from './json.ts';
+import { isKubeObject, linesOf } from './objects.ts';
+import type { OpenCluster } from './open.ts';
 import { type Resource, apiVersionOf, resourceName } from './resources.ts';
-import type { Json, KubeObject } from './types.ts';
+import type { Json, JsonObject, KubeObject } from './types.ts';
 
 /** Why a request has no result; the message is fit for users and logs. */
 export class ApiFailure extends Error {
   override readonly name = 'ApiFailure';
   /** The HTTP status that was answered; undefined when there was no answer that could be read. */
   readonly code: number | undefined;
+  /** The API server's word for it, such as AlreadyExists or Conflict, where it gave one. */
+  readonly reason: string | undefined;
 
-  constructor(message: string, code?: number) {
+  constructor(message: string, code?: number, reason?: string) {
     super(message);
     this.code = code;
+    this.reason = reason;
   }
 }
 
@@ -21,6 +25,24 @@ export class ApiFailure extends Error {
 export interface Selection {
   readonly namespace?: string;
   readonly labelSelector?: string;
+  readonly fieldSelector?: string;
+}
+
+/** Which object of a kind. */
+export interface Target {
+  readonly namespace?: string;
+  readonly name: string;
+}
+
+/** What the object has to be still: otherwise the answer is 409. */
+export interface Precondition {
+  readonly uid?: string;
+  readonly resourceVersion?: string;
+}
+
+export interface PatchOptions {
+  /** `status`: only that is written, and nothing else can write it. */
+  readonly subresource?: 'status';
 }
 
 export interface List {
@@ -58,26 +80,52 @@ export interface Api {
   dryRun(resource: Resource, object: KubeObject, signal: AbortSignal): Promise<KubeObject>;
   /** 'exists' when there is an object of that name already (409). */
   create(resource: Resource, object: KubeObject, signal: AbortSignal): Promise<'created' | 'exists'>;
+  /** Writes the whole object; by its resourceVersion only over what was read (409 otherwise). Resolves to what is stored. */
+  replace(resource: Resource, object: KubeObject, signal: AbortSignal): Promise<KubeObject>;
+  /**
+   * Server-side apply: `manager` then owns exactly the fields given, whoever had them before. Creates what isn't there.
+   * Resolves to what is stored.
+   */
+  apply(resource: Resource, object: KubeObject, manager: string, signal: AbortSignal): Promise<KubeObject>;
+  /** A JSON merge patch (RFC 7386); metadata.uid and metadata.resourceVersion in it are preconditions (409). */
+  patch(
+    resource: Resource,
+    target: Target,
+    patch: JsonObject,
+    options: PatchOptions,
+    signal: AbortSignal,
+  ): Promise<KubeObject>;
+  /** 'absent' when there was none. What depends on it is collected in the background. */
+  remove(
+    resource: Resource,
+    target: Target,
+    options: Precondition & { gracePeriodSeconds?: number },
+    signal: AbortSignal,
+  ): Promise<'accepted' | 'absent'>;
 }
 
 /** What can be a name: no object has one that would lead a path elsewhere (apimachinery IsValidPathSegmentName). */
 const pathSegment = /^(?!\.\.?$)[^/%]+$/;
 
 const PAGE = 500;
+/** Of what an API server says when it refuses, which may be long; in characters. */
+const MESSAGE_MAX = 500;
 /** API servers send a bookmark about once a minute: a watch that is silent for longer hangs. */
 const WATCH_SILENCE_MS = 120_000;
 const WATCH_SECONDS = 600;
 
 interface Asked {
-  /** GET or POST. */
-  readonly method: 'GET' | 'POST';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** As RBAC calls it. */
   readonly verb: string;
   readonly resource: Resource;
   readonly namespace?: string | undefined;
   readonly name?: string;
+  readonly subresource?: string | undefined;
   readonly query?: Readonly<Record<string, string | undefined>>;
   readonly body?: Json;
+  /** Of the body; default application/json. */
+  readonly type?: string;
   /** In place of the resource's, for what is none. */
   readonly path?: string;
 }
@@ -88,7 +136,7 @@ function describe({ method, resource, namespace, name, path }: Asked): string {
   return `${method} ${resourceName(resource)}${place === '' ? '' : ` ${place}`}`;
 }
 
-function urlOf(server: string, { resource, namespace, name, query = {}, path }: Asked): string {
+function urlOf(server: string, { resource, namespace, name, subresource, query = {}, path }: Asked): string {
   const base = server.replace(/\/+$/, '');
   if (path !== undefined) return `${base}${path}`;
   const { group, version, plural } = resource;
@@ -98,6 +146,7 @@ function urlOf(server: string, { resource, namespace, name, query = {}, path }: 
     ...(namespace === undefined ? [] : ['namespaces', namespace]),
     plural,
     ...(name === undefined ? [] : [name]),
+    ...(subresource === undefined ? [] : [subresource]),
   ];
   const url = new URL(`${base}/${steps.map(encodeURIComponent).join('/')}`);
   for (const [key, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(key, value);
@@ -111,10 +160,31 @@ function failed(asked: Asked, error: unknown): ApiFailure {
   return new ApiFailure(`${describe(asked)} failed: ${why}`);
 }
 
-function refused(asked: Asked, code: number): ApiFailure {
-  const grant = `: grant this account "${asked.verb}" on ${resourceName(asked.resource)}`;
-  const denied = code === 401 || code === 403;
-  return new ApiFailure(`the API server answered ${code} to ${describe(asked)}${denied ? grant : ''}`, code);
+/** What the API server says of it. Of Secrets nothing is repeated: what it says may quote them. */
+function saidOf(asked: Asked, answer: string): { message: string; reason: string | undefined } {
+  let status: Json;
+  try {
+    status = JSON.parse(answer) as Json;
+  } catch {
+    return { message: '', reason: undefined };
+  }
+  const message = asked.resource.plural === 'secrets' ? undefined : textAt(status, 'message');
+  return {
+    message: message === undefined ? '' : `: ${message.slice(0, MESSAGE_MAX)}`,
+    reason: textAt(status, 'reason'),
+  };
+}
+
+function refused(asked: Asked, code: number, answer: string): ApiFailure {
+  const { message, reason } = saidOf(asked, answer);
+  const what = `the API server answered ${code} to ${describe(asked)}`;
+  // Admission refuses with 403, too, and then has more to say than which right is missing.
+  const isRight =
+    code === 401 ||
+    (code === 403 && !/^: (?:admission webhook|.*(?:exceeded quota|violates PodSecurity))/.test(message));
+  const resource = `${resourceName(asked.resource)}${asked.subresource === undefined ? '' : `/${asked.subresource}`}`;
+  const advice = isRight ? `: grant this account "${asked.verb}" on ${resource}` : message;
+  return new ApiFailure(`${what}${advice}`, code, reason);
 }
 
 /** Speaks to the API server of a cluster that was opened; it closes nothing. */
@@ -122,21 +192,17 @@ export function connectApi({ client, config, server }: OpenCluster): Api {
   const library = new client.IsomorphicFetchHttpLibrary();
 
   const send = async (asked: Asked, signal: AbortSignal) => {
-    const context = new client.RequestContext(
-      urlOf(server, asked),
-      asked.method === 'GET' ? client.HttpMethod.GET : client.HttpMethod.POST,
-    );
+    const context = new client.RequestContext(urlOf(server, asked), client.HttpMethod[asked.method]);
     context.setHeaderParam('Accept', 'application/json');
     if (asked.body !== undefined) {
-      context.setHeaderParam('Content-Type', 'application/json');
+      context.setHeaderParam('Content-Type', asked.type ?? 'application/json');
       context.setBody(JSON.stringify(asked.body));
     }
     await config.applySecurityAuthentication(context);
     context.setSignal(signal);
     const answer = await library.send(context).toPromise();
     if (answer.httpStatusCode >= 300) {
-      await answer.body.text().catch(() => '');
-      throw refused(asked, answer.httpStatusCode);
+      throw refused(asked, answer.httpStatusCode, await answer.body.text().catch(() => ''));
     }
     return answer;
   };
@@ -148,6 +214,12 @@ export function connectApi({ client, config, server }: OpenCluster): Api {
     } catch (error) {
       throw failed(asked, error);
     }
+  };
+
+  const askObject = async (asked: Asked, signal: AbortSignal): Promise<KubeObject> => {
+    const stored = await ask(asked, signal);
+    if (isKubeObject(stored) && stored.kind === asked.resource.kind) return stored;
+    throw new ApiFailure(`the API server answered ${describe(asked)} with something else`);
   };
 
   return {
@@ -168,11 +240,11 @@ export function connectApi({ client, config, server }: OpenCluster): Api {
       return found;
     },
 
-    async list(resource, { namespace, labelSelector }, signal) {
+    async list(resource, { namespace, labelSelector, fieldSelector }, signal) {
       const items: KubeObject[] = [];
       let next: string | undefined;
       for (;;) {
-        const query = { limit: `${PAGE}`, labelSelector, continue: next };
+        const query = { limit: `${PAGE}`, labelSelector, fieldSelector, continue: next };
         const asked: Asked = { method: 'GET', verb: 'list', resource, namespace, query };
         const page = await ask(asked, signal);
         const resourceVersion = textAt(page, 'metadata', 'resourceVersion');
@@ -191,13 +263,14 @@ export function connectApi({ client, config, server }: OpenCluster): Api {
       }
     },
 
-    async watch(resource, { namespace, labelSelector, resourceVersion }, handlers, signal) {
+    async watch(resource, { namespace, labelSelector, fieldSelector, resourceVersion }, handlers, signal) {
       const query = {
         watch: 'true',
         allowWatchBookmarks: 'true',
         timeoutSeconds: `${Math.round(WATCH_SECONDS * (0.5 + Math.random() / 2))}`,
         resourceVersion,
         labelSelector,
+        fieldSelector,
       };
       const asked: Asked = { method: 'GET', verb: 'watch', resource, namespace, query };
       const silence = new AbortController();
@@ -222,13 +295,10 @@ export function connectApi({ client, config, server }: OpenCluster): Api {
       return ask({ method: 'GET', verb: 'get', resource, path: '/version' }, signal);
     },
 
-    async dryRun(resource, object, signal) {
+    dryRun(resource, object, signal) {
       const namespace = textAt(object, 'metadata', 'namespace');
       const query = { dryRun: 'All' };
-      const asked: Asked = { method: 'POST', verb: 'create', resource, namespace, query, body: object };
-      const made = await ask(asked, signal);
-      if (isKubeObject(made) && made.kind === resource.kind) return made;
-      throw new ApiFailure(`the API server answered ${describe(asked)} with something else`);
+      return askObject({ method: 'POST', verb: 'create', resource, namespace, query, body: object }, signal);
     },
 
     async create(resource, object, signal) {
@@ -238,20 +308,66 @@ export function connectApi({ client, config, server }: OpenCluster): Api {
         await ask(asked, signal);
         return 'created';
       } catch (error) {
-        if (error instanceof ApiFailure && error.code === 409) return 'exists';
+        if (error instanceof ApiFailure && error.code === 409 && error.reason !== 'Conflict') return 'exists';
+        throw error;
+      }
+    },
+
+    replace(resource, object, signal) {
+      return askObject({ method: 'PUT', verb: 'update', ...placeOf(resource, object), body: object }, signal);
+    },
+
+    apply(resource, object, manager, signal) {
+      const query = { fieldManager: manager, force: 'true' };
+      const type = 'application/apply-patch+yaml';
+      const asked: Asked = {
+        method: 'PATCH',
+        verb: 'patch',
+        ...placeOf(resource, object),
+        query,
+        type,
+        body: object,
+      };
+      return askObject(asked, signal);
+    },
+
+    patch(resource, { namespace, name }, patch, { subresource }, signal) {
+      const type = 'application/merge-patch+json';
+      const asked: Asked = {
+        method: 'PATCH',
+        verb: 'patch',
+        resource,
+        namespace,
+        name,
+        subresource,
+        type,
+        body: patch,
+      };
+      return askObject(asked, signal);
+    },
+
+    async remove(resource, { namespace, name }, { gracePeriodSeconds, ...preconditions }, signal) {
+      const body: JsonObject = {
+        apiVersion: 'v1',
+        kind: 'DeleteOptions',
+        propagationPolicy: 'Background',
+        preconditions: { ...preconditions },
+        ...(gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds }),
+      };
+      try {
+        await ask({ method: 'DELETE', verb: 'delete', resource, namespace, name, body }, signal);
+        return 'accepted';
+      } catch (error) {
+        if (error instanceof ApiFailure && error.code === 404) return 'absent';
         throw error;
       }
     },
   };
 }
 
-function isKubeObject(value: Json): value is KubeObject {
-  return (
-    isObject(value) &&
-    typeof value['apiVersion'] === 'string' &&
-    typeof value['kind'] === 'string' &&
-    isObject(value['metadata'])
-  );
+function placeOf(resource: Resource, object: KubeObject): Pick<Asked, 'resource' | 'namespace' | 'name'> {
+  const name = textAt(object, 'metadata', 'name') ?? '';
+  return { resource, namespace: textAt(object, 'metadata', 'namespace'), name };
 }
 
 /** undefined for what says nothing. Throws ApiFailure for the error that ends a watch, such as 410. */
@@ -260,7 +376,7 @@ function readEvent(asked: Asked, event: Json): WatchEvent | undefined {
   const object = valueAt(event, 'object');
   if (type === 'ERROR') {
     const code = valueAt(object, 'code');
-    throw refused(asked, typeof code === 'number' ? code : 500);
+    throw refused(asked, typeof code === 'number' ? code : 500, JSON.stringify(object ?? null));
   }
   if (type === 'BOOKMARK') {
     const resourceVersion = textAt(object, 'metadata', 'resourceVersion');
@@ -268,26 +384,4 @@ function readEvent(asked: Asked, event: Json): WatchEvent | undefined {
   }
   if (object === undefined || !isKubeObject(object)) return undefined;
   return { type: type === 'DELETED' ? 'delete' : 'put', object };
-}
-
-async function* linesOf(
-  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-  onData: () => void,
-): AsyncGenerator<string> {
-  const decoder = new TextDecoder();
-  let rest = '';
-  for await (const chunk of chunks) {
-    onData();
-    const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
-    rest = lines.pop() ?? '';
-    yield* lines.filter((line) => line !== '');
-  }
-}
-
-/** The object without what is large and nobody here reads. */
-export function trimmed(object: KubeObject): KubeObject {
-  const { managedFields: _managed, annotations, ...metadata } = object.metadata;
-  if (!isObject(annotations)) return { ...object, metadata };
-  const { 'kubectl.kubernetes.io/last-applied-configuration': _applied, ...kept } = annotations;
-  return { ...object, metadata: { ...metadata, annotations: kept } };
 }

@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises';
 import { delimiter } from 'node:path';
-import { UsageError } from '../common/errors.ts';
+import { UsageError } from '../errors.ts';
 
 const SERVICE_ACCOUNT_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 

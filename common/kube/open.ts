@@ -1,7 +1,7 @@
 // Finds an API server and how to be let in. The only file of this room that loads the Kubernetes client, and only when
 // there is a cluster to ask: loading it takes about 100 MB.
 import type * as Client from '@kubernetes/client-node';
-import { UsageError, messageOf } from '../common/errors.ts';
+import { UsageError, messageOf } from '../errors.ts';
 import type { ClusterAccess } from './access.ts';
 
 interface Closable {
