@@ -15,6 +15,7 @@ COPY certs certs
 COPY cli cli
 COPY common common
 COPY proxy proxy
+COPY reconciler reconciler
 COPY webhook webhook
 COPY test/support/bundle.ts test/support/bundle.ts
 RUN node test/support/bundle.ts dist
@@ -49,7 +50,7 @@ COPY --from=build /src/dist/proxy.mjs /src/dist/proxy.licenses.txt /app/
 EXPOSE 5672 5671 15695
 ENTRYPOINT ["/usr/local/bin/node", "/app/proxy.mjs", "proxy"]
 
-# What runs beside the API server: the first argument is the command, such as `webhook`.
+# What runs beside the API server: the first argument is the command, `webhook` or `reconciler`.
 FROM base AS control
 LABEL org.opencontainers.image.title="quorumbridge control" org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /src/dist/control.mjs /src/dist/control.licenses.txt /app/

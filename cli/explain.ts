@@ -1,5 +1,3 @@
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { UsageError } from '../common/errors.ts';
 import { type OptionTable, flag, seconds, text } from '../common/options.ts';
 import type { ExplainedObject, Explanation, RabbitMqSummary } from '../webhook/explain.ts';
@@ -81,7 +79,6 @@ export const command: CommandSpec<typeof explainOptions> = {
     const access = await findCluster({
       kubeconfig,
       env: process.env,
-      defaultKubeconfig: join(homedir(), '.kube', 'config'),
       advice: 'name a kubeconfig',
     });
     if (access === undefined)

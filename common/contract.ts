@@ -34,6 +34,36 @@ export const ANNOTATION = {
   conf: 'quorumbridge.io/rabbitmq-conf',
 } as const;
 
+/** Annotations about an upgrade, which the reconciler reads; switches are on by the exact value "true". */
+export const UPGRADE_ANNOTATION = {
+  /** On the RabbitmqCluster that is made anew, until it is ready: its storage is wiped. */
+  storageWipeNeeded: 'rabbitmq.openstack.org/storage-wipe-needed',
+  approved: 'quorumbridge.io/upgrade-approved',
+  acceptDataLoss: 'quorumbridge.io/accept-data-loss',
+  autoRemoveAfter: 'quorumbridge.io/auto-remove-proxy-after',
+  targetImage: 'quorumbridge.io/target-image',
+  /** On the RabbitmqCluster that an upgrade made and on the objects it saved: the upgrade's sequence number. */
+  stamp: 'quorumbridge.io/upgrade',
+} as const;
+
+/** On a RabbitMq, with the value "true": the reconciler leaves it alone. */
+export const PAUSE_LABEL = 'rabbitmq.openstack.org/pauseReconciliation';
+
+/** On a pod, with any value: RabbitMQ's preStop hook, as the cluster operator writes it, ends at once. */
+export const SKIP_PRESTOP_LABEL = 'skipPreStopChecks';
+
+/** Keeps a RabbitMq until the cluster that the reconciler made for it is gone. */
+export const FINALIZER = 'rabbitmq.openstack.org/amqp-proxy';
+
+/** Name of the init container that empties storage once per upgrade. */
+export const WIPE_CONTAINER = 'wipe-data';
+
+/** As both operators label StatefulSets, pods and volume claims of RabbitMQ. */
+export const RABBITMQ_SELECTOR = 'app.kubernetes.io/component=rabbitmq,app.kubernetes.io/part-of=rabbitmq';
+
+/** Label of those objects with the name of the RabbitmqCluster, which is the RabbitMq's too. */
+export const NAME_LABEL = 'app.kubernetes.io/name';
+
 /** Prefix of Quorumbridge's own annotations and labels. */
 export const PREFIX = 'quorumbridge.io/';
 
@@ -105,4 +135,6 @@ export const INSTALL = {
   path: { mutate: '/mutate', validate: '/validate' },
   /** The Secret with the serving certificate: tls.crt, tls.key and ca.crt. */
   secret: 'quorumbridge-webhook-cert',
+  /** Deployment, ServiceAccount, Service, roles and Lease of the reconciler. */
+  reconciler: 'quorumbridge-reconciler',
 } as const;

@@ -92,7 +92,65 @@ const clients: Schema = {
       'x-kubernetes-list-type': 'atomic',
       description: 'The names of those that need it most.',
     },
-    noneSince: { ...time, description: 'Since when none needs it; absent while some do.' },
+    noneSince: {
+      ...time,
+      description: 'Since when none needs it; absent while some do, or while not every proxy could be asked.',
+    },
+    pods: { type: 'integer', format: 'int32', minimum: 0, description: 'Pods whose proxies were asked.' },
+    unreachable: {
+      type: 'integer',
+      format: 'int32',
+      minimum: 0,
+      description: 'How many of them did not answer.',
+    },
+    why: { type: 'string', maxLength: 256, description: 'Why the first of them did not.' },
+  },
+};
+
+const count: Schema = { type: 'integer', format: 'int32', minimum: 0 };
+
+/** What one upgrade has to remember; reconciler/types.ts has the same as a type. */
+const upgrade: Schema = {
+  type: 'object',
+  description: 'An upgrade: what it is about, and what it has done so far.',
+  required: ['sequence', 'from', 'to', 'reason', 'clusterUid', 'startedAt', 'phaseStartedAt'],
+  properties: {
+    sequence: { ...count, description: 'Counts the upgrades of this RabbitMq; what they save carries it.' },
+    from: { type: 'string', description: 'The version before.' },
+    to: { type: 'string', description: 'The version after.' },
+    reason: { type: 'string', enum: ['VersionUpgrade', 'QueueTypeMigration'] },
+    clusterUid: { type: 'string', description: 'The RabbitmqCluster that is replaced.' },
+    newClusterUid: { type: 'string', description: 'The one in its place.' },
+    replicas: count,
+    isOwned: { type: 'boolean', description: 'Whether the RabbitmqCluster is deleted with the RabbitMq.' },
+    proxyBefore: { type: 'boolean', description: 'proxyRequired before the upgrade.' },
+    gracePeriodSeconds: { type: 'integer', format: 'int64', minimum: 0 },
+    startedAt: time,
+    phaseStartedAt: time,
+    importedAt: { ...time, description: 'When the definitions were brought back.' },
+    finishedAt: time,
+    backup: {
+      type: 'object',
+      description: 'What was saved before anything was deleted.',
+      required: ['secret', 'sha256', 'takenAt', 'messages', 'queues'],
+      properties: {
+        secret: { type: 'string', description: 'The Secret with the index of what was saved.' },
+        sha256: { type: 'string', description: 'Of the definitions.' },
+        takenAt: time,
+        messages: {
+          type: 'integer',
+          format: 'int64',
+          minimum: 0,
+          description: 'Persistent messages that the wipe lost.',
+        },
+        queues: { ...count, description: 'Queues that held them.' },
+      },
+    },
+    definitions: {
+      type: 'object',
+      description: 'Definitions that came back as they were, otherwise, not, and those that were refused.',
+      properties: { kept: count, changed: count, dropped: count, refused: count },
+    },
   },
 };
 
@@ -101,6 +159,7 @@ const status: Schema = {
   description: 'What is there.',
   properties: {
     currentVersion: { type: 'string', description: 'The version of RabbitMQ that runs, such as 3.9.' },
+    targetVersion: { type: 'string', description: 'The version that is wanted, wherever that is said.' },
     queueType: { type: 'string', description: 'How queues are replicated now.' },
     upgradePhase: {
       type: 'string',
@@ -115,6 +174,9 @@ const status: Schema = {
     // schema has no union of the two, and without a type nothing would refuse a "yes": this CRD has the boolean alone.
     proxyRequired: { type: 'boolean', description: 'Whether clients need the proxy.' },
     clients,
+    upgradeSequence: { ...count, description: 'The latest upgrade, also one that was called off.' },
+    upgrade: { ...upgrade, description: 'The upgrade that is under way.' },
+    lastUpgrade: { ...upgrade, description: 'The last one that finished.' },
     conditions: {
       type: 'array',
       items: condition,
@@ -148,7 +210,7 @@ const columns: readonly Column[] = [
   {
     name: 'Target',
     type: 'string',
-    jsonPath: '.spec.targetVersion',
+    jsonPath: '.status.targetVersion',
     description: 'The version that is wanted',
   },
   { name: 'Phase', type: 'string', jsonPath: '.status.upgradePhase', description: 'How far an upgrade is' },

@@ -57,3 +57,19 @@ export function createMetrics({ prefix = '' }: { prefix?: string } = {}): Metric
     contentType: registry.contentType,
   };
 }
+
+/** Counts by labels in plain fields, to be read at scrape. */
+export class LabelledCount<L extends Labels> {
+  readonly #counts = new Map<string, { labels: L; value: number }>();
+
+  add(labels: L): void {
+    const id = Object.values(labels).join('\0');
+    const entry = this.#counts.get(id);
+    if (entry === undefined) this.#counts.set(id, { labels, value: 1 });
+    else entry.value++;
+  }
+
+  *[Symbol.iterator](): IterableIterator<readonly [L, number]> {
+    for (const { labels, value } of this.#counts.values()) yield [labels, value];
+  }
+}

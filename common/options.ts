@@ -153,3 +153,32 @@ export function text(): (text: string) => string {
     return value;
   };
 }
+
+/** The name of an object in a namespace. */
+export interface NamespacedName {
+  readonly namespace: string;
+  readonly name: string;
+}
+
+const dnsLabel = '[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?';
+const namespaceAndName = new RegExp(`^(${dnsLabel})/(${dnsLabel}(?:\\.${dnsLabel})*)$`);
+
+/** Parser of NAMESPACE/NAME. */
+export function namespacedName(): (text: string) => NamespacedName {
+  return (text) => {
+    const [, namespace, name] = (text.length <= 317 && namespaceAndName.exec(text)) || [];
+    if (namespace === undefined || name === undefined) {
+      throw new Error('expected NAMESPACE/NAME, as in quorumbridge-system/quorumbridge-webhook-cert');
+    }
+    return { namespace, name };
+  };
+}
+
+/** Parser of the name of a namespace. */
+export function namespaceName(): (text: string) => string {
+  const pattern = new RegExp(`^${dnsLabel}$`);
+  return (text) => {
+    if (!pattern.test(text)) throw new Error('expected the name of a namespace, as in openstack');
+    return text;
+  };
+}

@@ -2,7 +2,7 @@ import { type Outcome, type ReviewToDecide } from './admission.ts';
 import { allow, deny } from './answer.ts';
 import { type ClientsCheck, type LedgerLookup, judgeClients } from './clients.ts';
 import { DEFAULT_REASONS, defaultRabbitMq } from './defaults.ts';
-import { isKind } from './facts.ts';
+import { isKind } from '../common/kube/facts.ts';
 import type { WebhookStats } from './metrics.ts';
 import { RABBITMQ } from '../common/kube/resources.ts';
 import { RULES, type Validation, isSetNow, validate } from './validate.ts';

@@ -2,7 +2,7 @@ import type { Logger } from '../common/log.ts';
 import type { Outcome, ReviewToDecide } from './admission.ts';
 import { type ClientsSettings, decideDefaults, decideValidity } from './admit-rabbitmq.ts';
 import { type ReviewAnswer, allow, deny } from './answer.ts';
-import { isControlledByCluster, isKind } from './facts.ts';
+import { isControlledByCluster, isKind } from '../common/kube/facts.ts';
 import type { WebhookStats } from './metrics.ts';
 import { type NativeLookup, nativeFactsFor } from './native.ts';
 import type { OwnerLookup } from './owners.ts';

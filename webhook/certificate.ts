@@ -1,6 +1,4 @@
 // Where the serving certificate comes from, by the options.
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CertificateSource, ServingCertificate } from '../common/certificate-watch.ts';
 import { INSTALL } from '../common/contract.ts';
@@ -61,7 +59,6 @@ async function fromSecret(values: Values, log: Logger, stats: WebhookStats): Pro
   const cluster = await findCluster({
     kubeconfig: values.kubeconfig,
     env: process.env,
-    defaultKubeconfig: join(homedir(), '.kube', 'config'),
   });
   if (cluster === undefined) {
     throw new UsageError(

@@ -1,10 +1,9 @@
 // Asks the proxies of a cluster whether clients need them still: what their admin ports answer to GET /clients.
 import { isIP } from 'node:net';
 import { ANNOTATION, type CLIENTS_CHECKS, PORT } from '../common/contract.ts';
-import { messageOf } from '../common/errors.ts';
-import { formatHostPort } from '../common/options.ts';
 import type { Api } from '../common/kube/api.ts';
 import { objectsAt, textAt, valueAt } from '../common/kube/json.ts';
+import { type ProxiedPod, type Told, askProxies, deadlineIn, noLedger } from '../common/kube/ledgers.ts';
 import { fieldName } from './refusal.ts';
 import { ENDPOINT_SLICE } from '../common/kube/resources.ts';
 import type { Json, KubeObject } from '../common/kube/types.ts';
@@ -13,13 +12,14 @@ import type { Problem, Validation } from './validate.ts';
 export type ClientsCheck = (typeof CLIENTS_CHECKS)[number];
 
 /** What one pod's proxy said. */
-type Told =
-  | { readonly pod: string; readonly needed: 'now' | 'before' | 'never'; readonly text: string }
-  | { readonly pod: string; readonly why: string };
+interface Summary {
+  readonly needed: 'now' | 'before' | 'never';
+  readonly text: string;
+}
 
 /** What all proxies said; `why` where nobody could be asked at all. */
 export interface Ledgers {
-  readonly told: readonly Told[];
+  readonly told: readonly Told<Summary>[];
   readonly why?: string;
 }
 
@@ -28,11 +28,6 @@ export interface LedgerLookup {
   ask(namespace: string, name: string): Promise<Ledgers>;
 }
 
-/** More pods than a RabbitMQ cluster has; one admission must not turn into a scan. */
-const PODS_MAX = 32;
-/** A full ledger of 1000 clients is below 2 MB. */
-const ANSWER_MAX = 8 * 1024 * 1024;
-
 /**
  * Asks all pods behind the Services NAME and NAME-nodes, which the cluster operator makes, at the proxies' admin port.
  * @param timeoutMs milliseconds for everything together
@@ -40,64 +35,33 @@ const ANSWER_MAX = 8 * 1024 * 1024;
 export function ledgerLookup(api: Api, timeoutMs: number, adminPort: number = PORT.admin): LedgerLookup {
   return {
     async ask(namespace, name) {
-      const signal = AbortSignal.timeout(timeoutMs);
-      const explain = (error: unknown): string =>
-        signal.aborted ? `no answer within ${timeoutMs} ms` : messageOf(error);
       // Another name is no Service's, and would be another selector.
       if (!/^[a-z\d](?:[-.a-z\d]*[a-z\d])?$/.test(name)) return { told: [] };
+      const deadline = deadlineIn(timeoutMs);
       const labelSelector = `kubernetes.io/service-name in (${name},${name}-nodes)`;
-      let pods: [string, string][];
+      let pods: ProxiedPod[];
       try {
-        pods = podsOf((await api.list(ENDPOINT_SLICE, { namespace, labelSelector }, signal)).items);
+        pods = podsOf((await api.list(ENDPOINT_SLICE, { namespace, labelSelector }, deadline.signal)).items);
       } catch (error) {
-        return { told: [], why: explain(error) };
+        return { told: [], why: deadline.explain(error) };
       }
-      const told = pods.slice(0, PODS_MAX).map(async ([pod, address]): Promise<Told> => {
-        try {
-          const url = `http://${formatHostPort({ host: address, port: adminPort })}/clients`;
-          return { pod, ...summaryOf(await fetchJson(url, signal)) };
-        } catch (error) {
-          return { pod, why: explain(error) };
-        }
-      });
-      const left = pods.slice(PODS_MAX).map(([pod]): Told => ({ pod, why: `more than ${PODS_MAX} pods` }));
-      return { told: [...(await Promise.all(told)), ...left] };
+      return { told: await askProxies(pods, summaryOf, deadline, adminPort) };
     },
   };
 }
 
 /** Pods and their addresses, each pod once however many Services it is in. */
-function podsOf(slices: KubeObject[]): [string, string][] {
+function podsOf(slices: KubeObject[]): ProxiedPod[] {
   const pods = new Map<string, string>();
   for (const endpoint of slices.flatMap((slice) => objectsAt(slice, 'endpoints'))) {
     const address = textAt(endpoint, 'addresses', 0) ?? '';
     const pod = textAt(endpoint, 'targetRef', 'name') ?? address;
     if (isIP(address) !== 0 && !pods.has(pod)) pods.set(pod, address);
   }
-  return [...pods].sort(([a], [b]) => (a < b ? -1 : 1));
+  return [...pods].sort(([a], [b]) => (a < b ? -1 : 1)).map(([pod, address]) => ({ pod, address }));
 }
 
-async function fetchJson(url: string, signal: AbortSignal): Promise<Json> {
-  const response = await fetch(url, { signal, redirect: 'error', headers: { accept: 'application/json' } });
-  if (response.status !== 200) {
-    await response.body?.cancel();
-    throw new Error(`it answered ${response.status}`);
-  }
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of response.body ?? []) {
-    size += chunk.length;
-    if (size > ANSWER_MAX) throw new Error(`it answered more than ${ANSWER_MAX} octets`);
-    chunks.push(chunk);
-  }
-  try {
-    return JSON.parse(Buffer.concat(chunks).toString()) as Json;
-  } catch {
-    throw new Error('it answered something else than JSON'); // without the parser's words, which quote it
-  }
-}
-
-function summaryOf(document: Json): { needed: 'now' | 'before' | 'never'; text: string } {
+function summaryOf(document: Json): Summary {
   const summary = valueAt(document, 'summary');
   const [text, since, needing] = [
     textAt(summary, 'text'),
@@ -105,7 +69,7 @@ function summaryOf(document: Json): { needed: 'now' | 'before' | 'never'; text: 
     valueAt(summary, 'needing'),
   ];
   if (text === undefined || since === undefined || typeof needing !== 'number') {
-    throw new Error('it answered something else than a ledger');
+    throw noLedger();
   }
   const needed = since === null ? 'now' : needing > 0 ? 'before' : 'never';
   return { needed, text: text.slice(0, 160) };

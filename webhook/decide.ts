@@ -7,7 +7,7 @@ import {
   isNamespaceDisabled,
   isProxyRequired,
   isUpgradeToQuorum,
-} from './facts.ts';
+} from '../common/kube/facts.ts';
 import { REASONS } from './reasons.ts';
 import type { Reason } from './reasons.ts';
 import type { KubeObject } from '../common/kube/types.ts';

@@ -1,8 +1,8 @@
 import fastJsonPatch from 'fast-json-patch';
 import type { Operation } from 'fast-json-patch';
-import { isDeleting } from './facts.ts';
+import { isDeleting } from '../common/kube/facts.ts';
 import { copy, isObject, valueAt } from '../common/kube/json.ts';
-import { QUEUE_TYPES, majorAhead, queueTypeOf, targetOf } from './rabbitmq.ts';
+import { QUEUE_TYPES, majorAhead, queueTypeOf, targetOf } from '../common/kube/rabbitmq.ts';
 import type { KubeObject } from '../common/kube/types.ts';
 
 /** What becomes of a RabbitMq at its admission, and why. docs/webhook.md explains each key. */

@@ -1,4 +1,5 @@
-import { fingerprint, textAt, valueAt } from '../common/kube/json.ts';
+import { eventOf } from '../common/kube/events.ts';
+import { valueAt } from '../common/kube/json.ts';
 import type { Examination } from './examine.ts';
 import type { KubeObject } from '../common/kube/types.ts';
 
@@ -20,9 +21,7 @@ export interface Telling {
   readonly note: string;
 }
 
-/** Limits of events.k8s.io/v1. */
-const NOTE_MAX = 1024;
-const CONTROLLER = 'quorumbridge.io/webhook';
+const REPORTER = { controller: 'quorumbridge.io/webhook', action: 'Admission' } as const;
 
 /**
  * What an object's examination is worth an Event, given whether it carried the proxy when it was last seen (undefined:
@@ -71,38 +70,8 @@ export function tellingOf(
 /**
  * The Event. Its name says what it tells of which generation: the replicas that see the same make the same Event, of which
  * the API server keeps one.
- * @param instance who reports, such as the pod's name
  */
-export function eventOf(
-  object: KubeObject,
-  { reason, note }: Telling,
-  instance: string,
-  now: Date,
-): KubeObject {
-  const [name, namespace, uid] = ['name', 'namespace', 'uid'].map(
-    (key) => textAt(object, 'metadata', key) ?? '',
-  );
-  const told = fingerprint(JSON.stringify([uid, valueAt(object, 'metadata', 'generation'), reason, note]));
-  const text = note.length > NOTE_MAX ? `${note.slice(0, NOTE_MAX - 1)}…` : note;
-  return {
-    apiVersion: 'events.k8s.io/v1',
-    kind: 'Event',
-    metadata: { namespace, name: `${name!.slice(0, 200)}.${told}` },
-    // MicroTime has six digits behind the dot, and no fewer.
-    eventTime: now.toISOString().replace(/\.(\d+)Z$/, '.$1000Z'),
-    type: EVENTS[reason],
-    reason,
-    note: text,
-    action: 'Admission',
-    reportingController: CONTROLLER,
-    reportingInstance: instance.slice(0, 128),
-    regarding: {
-      apiVersion: object.apiVersion,
-      kind: object.kind,
-      namespace,
-      name,
-      uid,
-      resourceVersion: textAt(object, 'metadata', 'resourceVersion') ?? '',
-    },
-  };
+export function eventAbout(object: KubeObject, { reason, note }: Telling, now: Date): KubeObject {
+  const generation = valueAt(object, 'metadata', 'generation') ?? null;
+  return eventOf(object, { type: EVENTS[reason], reason, note }, REPORTER, now, generation);
 }

@@ -1,6 +1,6 @@
 import { MODES, PRESETS, RULES_FILE, RULES_FOLDER } from '../common/contract.ts';
 import { clusterTarget } from './cluster.ts';
-import { isKind } from './facts.ts';
+import { isKind } from '../common/kube/facts.ts';
 import type { Form } from './form.ts';
 import { textAt } from '../common/kube/json.ts';
 import { mutate } from './mutate.ts';

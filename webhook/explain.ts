@@ -8,7 +8,7 @@ import { textAt, valueAt } from '../common/kube/json.ts';
 import { openCluster } from '../common/kube/open.ts';
 import { createNativeLookup, nativeFactsFor } from './native.ts';
 import { ownerLookup } from './owners.ts';
-import { phaseOf, queueTypeOf, targetOf } from './rabbitmq.ts';
+import { phaseOf, queueTypeOf, targetOf } from '../common/kube/rabbitmq.ts';
 import { CLUSTER, NAMESPACE, RABBITMQ, type Resource, STATEFUL_SET } from '../common/kube/resources.ts';
 import type { KubeObject } from '../common/kube/types.ts';
 import type { InjectionSettings, OwnerFacts } from './types.ts';

@@ -1,6 +1,6 @@
 import { ANNOTATION } from '../common/contract.ts';
 import type { BACKEND_HOSTS, SIDECAR_MODES } from '../common/contract.ts';
-import { annotationOf } from './facts.ts';
+import { annotationOf } from '../common/kube/facts.ts';
 import { Refusal } from './refusal.ts';
 import type { KubeObject } from '../common/kube/types.ts';
 import type { NativeFacts } from './types.ts';

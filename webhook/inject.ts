@@ -1,6 +1,6 @@
 import fastJsonPatch from 'fast-json-patch';
 import type { Operation } from 'fast-json-patch';
-import { isKind } from './facts.ts';
+import { isKind } from '../common/kube/facts.ts';
 import { copy } from '../common/kube/json.ts';
 import { ManifestError, editedText, nameOf, namespaceOf, readManifests } from './manifest.ts';
 import type { Manifest, ManifestFile } from './manifest.ts';

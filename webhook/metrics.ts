@@ -1,25 +1,8 @@
 import { CertificateStats } from '../common/certificate-watch.ts';
-import type { Metrics } from '../common/metrics.ts';
+import type { EventCount } from '../common/kube/events.ts';
+import { LabelledCount, type Metrics } from '../common/metrics.ts';
 import type { RequestErrorReason } from './errors.ts';
 import type { OwnerCache } from './owners.ts';
-
-type Labels = Readonly<Record<string, string>>;
-
-/** Counts by labels in plain fields, read at scrape. */
-class LabelledCount<L extends Labels> {
-  readonly #counts = new Map<string, { labels: L; value: number }>();
-
-  add(labels: L): void {
-    const id = Object.values(labels).join('\0');
-    const entry = this.#counts.get(id);
-    if (entry === undefined) this.#counts.set(id, { labels, value: 1 });
-    else entry.value++;
-  }
-
-  *[Symbol.iterator](): IterableIterator<readonly [L, number]> {
-    for (const { labels, value } of this.#counts.values()) yield [labels, value];
-  }
-}
 
 /** What the webhook did since it started. */
 export class WebhookStats {
@@ -29,10 +12,7 @@ export class WebhookStats {
   readonly ownerLookups = new LabelledCount<{ result: string; source: string }>();
   /** Absent without a cluster. */
   ownerCache: Pick<OwnerCache, 'watching' | 'size' | 'failures'> | undefined;
-  readonly events = new LabelledCount<{
-    reason: string;
-    result: 'written' | 'known' | 'failed' | 'left out';
-  }>();
+  readonly events: EventCount = new LabelledCount();
   internalErrors = 0;
   /** Sum over all admissions, in seconds. */
   admissionSeconds = 0;

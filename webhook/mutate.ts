@@ -3,7 +3,7 @@ import { ANNOTATION, KIND, PROXY_CONTAINER } from '../common/contract.ts';
 import { clusterTarget } from './cluster.ts';
 import { decide, decisionWarnings } from './decide.ts';
 import { editWarnings } from './edits.ts';
-import { isDeleting, isKind } from './facts.ts';
+import { isDeleting, isKind } from '../common/kube/facts.ts';
 import { LIST_OF, chooseForm } from './form.ts';
 import { canonical, copy, fingerprint, isObject } from '../common/kube/json.ts';
 import { Refusal } from './refusal.ts';

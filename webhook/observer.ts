@@ -1,19 +1,19 @@
 // Writes Events about what became of stored objects. Admissions write none, so that they have no side effects: an object
 // may still be refused after this webhook has seen it, and a dry run must leave nothing behind.
-import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import { messageOf } from '../common/errors.ts';
+import { RABBITMQ_SELECTOR } from '../common/contract.ts';
 import type { Logger } from '../common/log.ts';
 import type { Api } from '../common/kube/api.ts';
-import { eventOf, tellingOf } from './events.ts';
+import { EventWriter } from '../common/kube/events.ts';
+import { eventAbout, tellingOf } from './events.ts';
 import { type Examination, examine } from './examine.ts';
-import { isControlledByCluster, isDeleting, isKind } from './facts.ts';
+import { isControlledByCluster, isDeleting, isKind } from '../common/kube/facts.ts';
 import { textAt } from '../common/kube/json.ts';
 import type { WebhookStats } from './metrics.ts';
 import { type NativeLookup, nativeFactsFor } from './native.ts';
 import type { OwnerLookup } from './owners.ts';
 import { type Reflector, startReflector } from '../common/kube/reflector.ts';
-import { CLUSTER, EVENT, STATEFUL_SET } from '../common/kube/resources.ts';
+import { CLUSTER, STATEFUL_SET } from '../common/kube/resources.ts';
 import type { KubeObject } from '../common/kube/types.ts';
 import type { InjectionSettings } from './types.ts';
 
@@ -32,15 +32,8 @@ export interface Observer {
   stop(): Promise<void>;
 }
 
-/** As both operators label StatefulSets of RabbitMQ; it is the selector of the webhook's registration as well. */
-export const STATEFUL_SET_SELECTOR =
-  'app.kubernetes.io/component=rabbitmq,app.kubernetes.io/part-of=rabbitmq';
-
 /** A write by somebody who has just changed the RabbitMq can overtake that change on its way to the cache. */
 const SETTLE_MS = 10_000;
-const CREATE_TIMEOUT_MS = 5000;
-/** More than this are a flood, of which the first say enough. */
-const EVENTS_PER_MINUTE = 60;
 
 /** What is remembered of an object. */
 interface Known {
@@ -59,14 +52,14 @@ class Running implements Observer {
   readonly #reflectors: Reflector[];
   readonly #stop = new AbortController();
   readonly #work = new Set<Promise<void>>();
-  #minute = 0;
-  #written = 0;
+  readonly #events: EventWriter;
 
   constructor(settings: ObserverSettings) {
     this.#settings = settings;
+    this.#events = new EventWriter({ ...settings, count: settings.stats.events });
     this.#reflectors = [
       this.#follow(CLUSTER, {}),
-      this.#follow(STATEFUL_SET, { labelSelector: STATEFUL_SET_SELECTOR }),
+      this.#follow(STATEFUL_SET, { labelSelector: RABBITMQ_SELECTOR }),
     ];
   }
 
@@ -156,7 +149,7 @@ class Running implements Observer {
       known.carried = examination.proxy?.isOurs === true;
       const told = telling && `${telling.reason} ${telling.note}`;
       if (telling !== undefined && told !== known.told)
-        await this.#write(eventOf(object, telling, hostname(), new Date()));
+        await this.#events.write(eventAbout(object, telling, new Date()));
       known.told = told;
     }
   }
@@ -168,24 +161,6 @@ class Running implements Observer {
       nativeFactsFor(natives, object),
     ]);
     return examine({ object, owner, settings, ...(native !== undefined && { native }) });
-  }
-
-  async #write(event: KubeObject): Promise<void> {
-    const { api, log, stats } = this.#settings;
-    const reason = textAt(event, 'reason') ?? '';
-    const minute = Math.floor(performance.now() / 60_000);
-    if (minute !== this.#minute) [this.#minute, this.#written] = [minute, 0];
-    if (++this.#written > EVENTS_PER_MINUTE) {
-      stats.events.add({ reason, result: 'left out' });
-      return;
-    }
-    try {
-      const done = await api.create(EVENT, event, AbortSignal.timeout(CREATE_TIMEOUT_MS));
-      stats.events.add({ reason, result: done === 'created' ? 'written' : 'known' });
-    } catch (error) {
-      stats.events.add({ reason, result: 'failed' });
-      log.warn({ reason, why: messageOf(error) }, 'an Event could not be written');
-    }
   }
 }
 

@@ -1,22 +1,15 @@
-import { CLIENTS_CHECKS, INSTALL, LOG_LEVELS } from '../common/contract.ts';
-import { type OptionTable, filePath, flag, hostPort, oneOf, seconds, text } from '../common/options.ts';
-
-/** The name of an object in a namespace. */
-interface NamespacedName {
-  readonly namespace: string;
-  readonly name: string;
-}
-
-const dnsLabel = '[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?';
-const namespaceAndName = new RegExp(`^(${dnsLabel})/(${dnsLabel}(?:\\.${dnsLabel})*)$`);
-
-function namespacedName(value: string): NamespacedName {
-  const [, namespace, name] = (value.length <= 317 && namespaceAndName.exec(value)) || [];
-  if (namespace === undefined || name === undefined) {
-    throw new Error('expected NAMESPACE/NAME, as in quorumbridge-system/quorumbridge-webhook-cert');
-  }
-  return { namespace, name };
-}
+import { CLIENTS_CHECKS, INSTALL } from '../common/contract.ts';
+import {
+  type OptionTable,
+  filePath,
+  flag,
+  hostPort,
+  namespacedName,
+  oneOf,
+  seconds,
+  text,
+} from '../common/options.ts';
+import { serverOptions } from '../common/server-options.ts';
 
 /** Options of `quorumbridge webhook`; docs/configuration.md is the reference. */
 export const webhookOptions = {
@@ -49,7 +42,7 @@ export const webhookOptions = {
     env: 'QUORUMBRIDGE_TLS_SECRET',
     description:
       'Secret in which the replicas make, share and renew a CA and a serving certificate of their own, in place of --tls-cert and --tls-key.',
-    parse: namespacedName,
+    parse: namespacedName(),
   },
   webhookConfiguration: {
     name: 'webhook-configuration',
@@ -105,15 +98,7 @@ export const webhookOptions = {
     repeatable: true,
     parse: text(),
   },
-  adminListen: {
-    name: 'admin-listen',
-    argument: 'HOST:PORT',
-    env: 'QUORUMBRIDGE_ADMIN_LISTEN',
-    description: 'Address of /livez, /readyz and /metrics, over plain HTTP.',
-    default: { host: '0.0.0.0', port: 9080 },
-    hiddenDefault: '0.0.0.0:9080',
-    parse: hostPort({ defaultHost: '0.0.0.0' }),
-  },
+  adminListen: serverOptions.adminListen,
   proxyImage: {
     name: 'proxy-image',
     argument: 'IMAGE',
@@ -151,20 +136,6 @@ export const webhookOptions = {
     default: CLIENTS_CHECKS[0],
     parse: oneOf(...CLIENTS_CHECKS),
   },
-  shutdownDelay: {
-    name: 'shutdown-delay',
-    argument: 'SECONDS',
-    env: 'QUORUMBRIDGE_SHUTDOWN_DELAY',
-    description: 'After SIGTERM, how long to keep serving while /readyz already fails and clients move away.',
-    default: 5,
-    parse: seconds({ min: 0, max: 300 }),
-  },
-  logLevel: {
-    name: 'log-level',
-    argument: 'LEVEL',
-    env: 'QUORUMBRIDGE_LOG_LEVEL',
-    description: `Least severe log lines to write: ${LOG_LEVELS.join(', ')}.`,
-    default: 'info',
-    parse: oneOf(...LOG_LEVELS),
-  },
+  shutdownDelay: serverOptions.shutdownDelay,
+  logLevel: serverOptions.logLevel,
 } as const satisfies OptionTable;

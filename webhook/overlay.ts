@@ -1,4 +1,5 @@
 import { PORT } from '../common/contract.ts';
+import { OVERLAY_BEGIN, OVERLAY_END, splitOverlays } from '../common/overlay.ts';
 import { ErlangError, parseTerms, property } from './erlang.ts';
 import type { Term } from './erlang.ts';
 import type { BackendHost } from './form.ts';
@@ -9,10 +10,6 @@ import type { BackendHost } from './form.ts';
  * operator writes for disableNonTLSListeners, beats every other rabbitmq.conf key. It stands between two markers
  * inside the user's own text, so that removing it needs no copy of that text.
  */
-
-const BEGIN = '%% amqp-proxy:begin';
-const END = '%% amqp-proxy:end';
-const BLOCK = new RegExp(`(?:^|\\n)${BEGIN}\\n([^]*?)\\n${END}(?:\\n|$)`, 'g');
 
 /** The longest advancedConfig that the RabbitmqCluster resource takes (maxLength in its schema), in characters. */
 const MAX_LENGTH = 100_000;
@@ -42,19 +39,15 @@ export function wholeAdvancedConfig(listening: Listening): string {
 
 /** True when the text holds one of the markers, also where the other was lost. */
 export function hasOverlay(text: string): boolean {
-  return text.includes(BEGIN) || text.includes(END);
+  return text.includes(OVERLAY_BEGIN) || text.includes(OVERLAY_END);
 }
 
 /** Takes the overlay out; every other character stays. Throws OverlayError when the markers were edited. */
 export function stripOverlay(text: string): { text: string; overlay?: string } {
-  const overlays: string[] = [];
-  const rest = text.replace(BLOCK, (_match, overlay: string) => {
-    overlays.push(overlay);
-    return '';
-  });
+  const { text: rest, overlays } = splitOverlays(text);
   if (hasOverlay(rest) || overlays.length > 1) {
     throw new OverlayError(
-      `the lines "${BEGIN}" and "${END}" must stand there once each, in this order: ` +
+      `the lines "${OVERLAY_BEGIN}" and "${OVERLAY_END}" must stand there once each, in this order: ` +
         'put them back, or delete them and all that stands between them',
     );
   }
@@ -65,7 +58,7 @@ export function stripOverlay(text: string): { text: string; overlay?: string } {
 export function spliceOverlay(text: string, listening: Listening): { text: string; overlay: string } {
   const { at, overlay } = place(text, listening);
   const lead = text === '' ? '' : '\n';
-  const result = `${text.slice(0, at)}${lead}${BEGIN}\n${overlay}\n${END}\n${text.slice(at)}`;
+  const result = `${text.slice(0, at)}${lead}${OVERLAY_BEGIN}\n${overlay}\n${OVERLAY_END}\n${text.slice(at)}`;
   if (result.length > MAX_LENGTH) {
     throw new OverlayError(
       `with the proxy's listeners it has ${result.length} characters, at most ${MAX_LENGTH} are allowed: shorten it`,

@@ -9,7 +9,7 @@ import {
 import { formatHostPort } from '../common/options.ts';
 import type { BackendHost, Form } from './form.ts';
 import { canonical, fingerprint, isObject } from '../common/kube/json.ts';
-import { quantity } from './quantity.ts';
+import { quantity } from '../common/kube/quantity.ts';
 import { rulesMount } from './rules.ts';
 import { flagOf } from './tuning.ts';
 import type { Json, JsonObject } from '../common/kube/types.ts';

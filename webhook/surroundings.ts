@@ -1,5 +1,3 @@
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import type { Check } from '../common/admin.ts';
 import type { Logger } from '../common/log.ts';
 import type { OptionValues } from '../common/options.ts';
@@ -50,7 +48,6 @@ export async function openSurroundings(
   const access = await findCluster({
     kubeconfig: values.kubeconfig,
     env: process.env,
-    defaultKubeconfig: join(homedir(), '.kube', 'config'),
   });
   if (access === undefined) {
     log.warn('no kubeconfig and no service account: deciding from the objects alone');

@@ -8,10 +8,10 @@ import {
   SIDECAR_MODES,
   TLS_PORTS,
 } from '../common/contract.ts';
-import { annotationOf } from './facts.ts';
+import { annotationOf } from '../common/kube/facts.ts';
 import type { BackendHost, SidecarMode } from './form.ts';
 import { isObject, objectsAt, textAt, valueAt } from '../common/kube/json.ts';
-import { quantity } from './quantity.ts';
+import { quantity } from '../common/kube/quantity.ts';
 import { Refusal } from './refusal.ts';
 import { parseRulesSource } from './rules.ts';
 import type { RulesSource } from './rules.ts';

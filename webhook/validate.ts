@@ -1,10 +1,10 @@
 import { ANNOTATION } from '../common/contract.ts';
-import { annotationOf, isDeleting } from './facts.ts';
+import { annotationOf, isDeleting } from '../common/kube/facts.ts';
 import { textAt } from '../common/kube/json.ts';
-import { QUEUE_TYPES, phaseOf, queueTypeOf, replicasOf, targetOf } from './rabbitmq.ts';
+import { QUEUE_TYPES, phaseOf, queueTypeOf, replicasOf, targetOf } from '../common/kube/rabbitmq.ts';
 import { fieldName } from './refusal.ts';
 import type { KubeObject } from '../common/kube/types.ts';
-import { compareVersions, parseVersion } from './version.ts';
+import { compareVersions, parseVersion } from '../common/version.ts';
 
 /** The rules that a RabbitMq is held to, each with its HTTP status. docs/webhook.md explains them in this order. */
 export const RULES = {
@@ -168,19 +168,40 @@ function checkPhase(old: KubeObject | undefined, object: KubeObject, add: Add, w
   const wait = `an upgrade is under way (status.upgradePhase is ${show(phase)}): wait until it is done`;
   const [before, after] = [targetOf(old), targetOf(object)];
   const isReached = before !== undefined && before.text === textAt(old, 'status', 'currentVersion');
-  if (before?.text !== after?.text && !isReached) {
+  const calledOff = waysBack(old);
+  const isCalledOff = calledOff.target && (after === undefined || isRunning(old, after.text));
+  if (before?.text !== after?.text && !isReached && !isCalledOff) {
     const { path, text } = (after ?? before)!;
     const from = before === undefined ? '' : `, from ${show(before.text)},`;
     const change = after === undefined ? 'taken away' : `set${from}`;
     add('phase-under-way', path, `${show(text)} can not be ${change} while ${wait}`);
   }
-  if (queueTypeOf(old) === 'Quorum' && queueTypeOf(object) !== 'Quorum') {
+  const isMirroredAgain = calledOff.queueType && queueTypeOf(object) === 'Mirrored';
+  if (queueTypeOf(old) === 'Quorum' && queueTypeOf(object) !== 'Quorum' && !isMirroredAgain) {
     add('phase-under-way', ['spec', 'queueType'], `"Quorum" can not be changed while ${wait}`);
   }
   if (isSetNow(old, object)) {
     const field = fieldName(['metadata', 'annotations', ANNOTATION.clientsReconfigured]);
     warnings.push(`${field}: the clients lose their proxy while ${wait}`);
   }
+}
+
+/**
+ * What of an upgrade may be taken back: the reconciler, which keeps status.upgrade, calls it off as long as nothing is deleted.
+ * Where it has deleted something in this moment, it finishes the upgrade all the same.
+ */
+function waysBack(old: KubeObject | undefined): { target: boolean; queueType: boolean } {
+  const reason = textAt(old, 'status', 'upgrade', 'reason');
+  const isOpen = phaseOf(old) === 'DeletingResources';
+  return {
+    target: isOpen && reason === 'VersionUpgrade',
+    queueType: isOpen && reason === 'QueueTypeMigration',
+  };
+}
+
+function isRunning(old: KubeObject | undefined, text: string): boolean {
+  const [version, current] = [parseVersion(text), parseVersion(textAt(old, 'status', 'currentVersion'))];
+  return version !== undefined && current !== undefined && compareVersions(version, current) === 0;
 }
 
 /** Whether this write is the one that says the clients are reconfigured. */

@@ -46,7 +46,7 @@ function findingRow(finding: Finding, { library }: ReportClient): string {
 }
 
 /** Text that stays text: neither Markdown nor HTML, no link and no mention, whatever a client calls itself. */
-function escaped(text: string): string {
+export function escaped(text: string): string {
   const quoted = printable(text).replaceAll(/[\\`*_{}[\]#|~!]/g, String.raw`\$&`);
   return quoted
     .replaceAll('&', '&amp;')

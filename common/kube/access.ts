@@ -1,5 +1,6 @@
 import { access } from 'node:fs/promises';
-import { delimiter } from 'node:path';
+import { homedir } from 'node:os';
+import { delimiter, join } from 'node:path';
 import { UsageError } from '../errors.ts';
 
 const SERVICE_ACCOUNT_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
@@ -13,8 +14,8 @@ export interface ClusterSearch {
   /** `--kubeconfig`: one path, or several as KUBECONFIG has them. */
   readonly kubeconfig: string | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Where kubectl looks when told nothing, such as ~/.kube/config. */
-  readonly defaultKubeconfig: string;
+  /** Where kubectl looks when told nothing; default: ~/.kube/config. */
+  readonly defaultKubeconfig?: string;
   readonly tokenFile?: string;
   /** What to do about a kubeconfig that can't be read. */
   readonly advice?: string;
@@ -46,7 +47,6 @@ export async function findCluster(search: ClusterSearch): Promise<ClusterAccess 
   }
   const token = search.tokenFile ?? SERVICE_ACCOUNT_TOKEN;
   if (search.env['KUBERNETES_SERVICE_HOST'] && (await exists(token))) return { from: 'service account' };
-  if (await exists(search.defaultKubeconfig))
-    return { from: 'kubeconfig', files: [search.defaultKubeconfig] };
-  return undefined;
+  const standard = search.defaultKubeconfig ?? join(homedir(), '.kube', 'config');
+  return (await exists(standard)) ? { from: 'kubeconfig', files: [standard] } : undefined;
 }

@@ -1,25 +1,12 @@
 // Requests to an API server: objects as plain JSON, every request with an end in time, every failure in one line.
-import { messageOf } from '../errors.ts';
 import { objectsAt, textAt, valueAt } from './json.ts';
 import { isKubeObject, linesOf } from './objects.ts';
 import type { OpenCluster } from './open.ts';
-import { type Resource, apiVersionOf, resourceName } from './resources.ts';
+import { type Advise, ApiFailure, type Asked, GRANT, describe, failed, refused } from './refusal.ts';
+import { type Resource, apiVersionOf } from './resources.ts';
 import type { Json, JsonObject, KubeObject } from './types.ts';
 
-/** Why a request has no result; the message is fit for users and logs. */
-export class ApiFailure extends Error {
-  override readonly name = 'ApiFailure';
-  /** The HTTP status that was answered; undefined when there was no answer that could be read. */
-  readonly code: number | undefined;
-  /** The API server's word for it, such as AlreadyExists or Conflict, where it gave one. */
-  readonly reason: string | undefined;
-
-  constructor(message: string, code?: number, reason?: string) {
-    super(message);
-    this.code = code;
-    this.reason = reason;
-  }
-}
+export { ApiFailure } from './refusal.ts';
 
 /** Which objects of a kind: of all namespaces unless one is given. */
 export interface Selection {
@@ -43,6 +30,13 @@ export interface Precondition {
 export interface PatchOptions {
   /** `status`: only that is written, and nothing else can write it. */
   readonly subresource?: 'status';
+  /**
+   * `merge`, the default, is RFC 7386. `strategic` merges a list by the key of its entries; only kinds that are built
+   * into API servers have it.
+   */
+  readonly type?: 'merge' | 'strategic';
+  /** Who then owns what is changed; the default is made of the program's name. */
+  readonly manager?: string;
 }
 
 export interface List {
@@ -87,7 +81,7 @@ export interface Api {
    * Resolves to what is stored.
    */
   apply(resource: Resource, object: KubeObject, manager: string, signal: AbortSignal): Promise<KubeObject>;
-  /** A JSON merge patch (RFC 7386); metadata.uid and metadata.resourceVersion in it are preconditions (409). */
+  /** Changes what the patch has; metadata.uid and metadata.resourceVersion in it are preconditions (409). */
   patch(
     resource: Resource,
     target: Target,
@@ -108,33 +102,9 @@ export interface Api {
 const pathSegment = /^(?!\.\.?$)[^/%]+$/;
 
 const PAGE = 500;
-/** Of what an API server says when it refuses, which may be long; in characters. */
-const MESSAGE_MAX = 500;
 /** API servers send a bookmark about once a minute: a watch that is silent for longer hangs. */
 const WATCH_SILENCE_MS = 120_000;
 const WATCH_SECONDS = 600;
-
-interface Asked {
-  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
-  /** As RBAC calls it. */
-  readonly verb: string;
-  readonly resource: Resource;
-  readonly namespace?: string | undefined;
-  readonly name?: string;
-  readonly subresource?: string | undefined;
-  readonly query?: Readonly<Record<string, string | undefined>>;
-  readonly body?: Json;
-  /** Of the body; default application/json. */
-  readonly type?: string;
-  /** In place of the resource's, for what is none. */
-  readonly path?: string;
-}
-
-function describe({ method, resource, namespace, name, path }: Asked): string {
-  if (path !== undefined) return `${method} ${path}`;
-  const place = [namespace, name].filter((part) => part !== undefined).join('/');
-  return `${method} ${resourceName(resource)}${place === '' ? '' : ` ${place}`}`;
-}
 
 function urlOf(server: string, { resource, namespace, name, subresource, query = {}, path }: Asked): string {
   const base = server.replace(/\/+$/, '');
@@ -153,42 +123,11 @@ function urlOf(server: string, { resource, namespace, name, subresource, query =
   return url.href;
 }
 
-function failed(asked: Asked, error: unknown): ApiFailure {
-  if (error instanceof ApiFailure) return error;
-  // The parser quotes what it could not read.
-  const why = error instanceof SyntaxError ? 'the answer is not valid JSON' : messageOf(error);
-  return new ApiFailure(`${describe(asked)} failed: ${why}`);
-}
-
-/** What the API server says of it. Of Secrets nothing is repeated: what it says may quote them. */
-function saidOf(asked: Asked, answer: string): { message: string; reason: string | undefined } {
-  let status: Json;
-  try {
-    status = JSON.parse(answer) as Json;
-  } catch {
-    return { message: '', reason: undefined };
-  }
-  const message = asked.resource.plural === 'secrets' ? undefined : textAt(status, 'message');
-  return {
-    message: message === undefined ? '' : `: ${message.slice(0, MESSAGE_MAX)}`,
-    reason: textAt(status, 'reason'),
-  };
-}
-
-function refused(asked: Asked, code: number, answer: string): ApiFailure {
-  const { message, reason } = saidOf(asked, answer);
-  const what = `the API server answered ${code} to ${describe(asked)}`;
-  // Admission refuses with 403, too, and then has more to say than which right is missing.
-  const isRight =
-    code === 401 ||
-    (code === 403 && !/^: (?:admission webhook|.*(?:exceeded quota|violates PodSecurity))/.test(message));
-  const resource = `${resourceName(asked.resource)}${asked.subresource === undefined ? '' : `/${asked.subresource}`}`;
-  const advice = isRight ? `: grant this account "${asked.verb}" on ${resource}` : message;
-  return new ApiFailure(`${what}${advice}`, code, reason);
-}
-
-/** Speaks to the API server of a cluster that was opened; it closes nothing. */
-export function connectApi({ client, config, server }: OpenCluster): Api {
+/**
+ * Speaks to the API server of a cluster that was opened; it closes nothing.
+ * @param advise what the error of a request says for which the account has no right.
+ */
+export function connectApi({ client, config, server }: OpenCluster, advise = GRANT): Api {
   const library = new client.IsomorphicFetchHttpLibrary();
 
   const send = async (asked: Asked, signal: AbortSignal) => {
@@ -202,7 +141,7 @@ export function connectApi({ client, config, server }: OpenCluster): Api {
     context.setSignal(signal);
     const answer = await library.send(context).toPromise();
     if (answer.httpStatusCode >= 300) {
-      throw refused(asked, answer.httpStatusCode, await answer.body.text().catch(() => ''));
+      throw refused(asked, answer.httpStatusCode, await answer.body.text().catch(() => ''), advise);
     }
     return answer;
   };
@@ -279,7 +218,7 @@ export function connectApi({ client, config, server }: OpenCluster): Api {
         const answer = await send(asked, AbortSignal.any([signal, silence.signal]));
         handlers.onOpen();
         for await (const line of linesOf(answer.body.stream() ?? [], () => timer.refresh())) {
-          const event = readEvent(asked, JSON.parse(line) as Json);
+          const event = readEvent(asked, JSON.parse(line) as Json, advise);
           if (event !== undefined) handlers.onEvent(event);
         }
       } catch (error) {
@@ -331,8 +270,10 @@ export function connectApi({ client, config, server }: OpenCluster): Api {
       return askObject(asked, signal);
     },
 
-    patch(resource, { namespace, name }, patch, { subresource }, signal) {
-      const type = 'application/merge-patch+json';
+    patch(resource, { namespace, name }, patch, { subresource, type: kind = 'merge', manager }, signal) {
+      const query = { fieldManager: manager };
+      const type =
+        kind === 'merge' ? 'application/merge-patch+json' : 'application/strategic-merge-patch+json';
       const asked: Asked = {
         method: 'PATCH',
         verb: 'patch',
@@ -340,6 +281,7 @@ export function connectApi({ client, config, server }: OpenCluster): Api {
         namespace,
         name,
         subresource,
+        query,
         type,
         body: patch,
       };
@@ -371,12 +313,12 @@ function placeOf(resource: Resource, object: KubeObject): Pick<Asked, 'resource'
 }
 
 /** undefined for what says nothing. Throws ApiFailure for the error that ends a watch, such as 410. */
-function readEvent(asked: Asked, event: Json): WatchEvent | undefined {
+function readEvent(asked: Asked, event: Json, advise: Advise): WatchEvent | undefined {
   const type = textAt(event, 'type');
   const object = valueAt(event, 'object');
   if (type === 'ERROR') {
     const code = valueAt(object, 'code');
-    throw refused(asked, typeof code === 'number' ? code : 500, JSON.stringify(object ?? null));
+    throw refused(asked, typeof code === 'number' ? code : 500, JSON.stringify(object ?? null), advise);
   }
   if (type === 'BOOKMARK') {
     const resourceVersion = textAt(object, 'metadata', 'resourceVersion');

@@ -28,6 +28,41 @@ export const ENDPOINT_SLICE: Resource = {
   plural: 'endpointslices',
 };
 
+export const LEASE: Resource = {
+  group: 'coordination.k8s.io',
+  version: 'v1',
+  kind: 'Lease',
+  plural: 'leases',
+};
+
+export const CONFIG_MAP: Resource = { group: '', version: 'v1', kind: 'ConfigMap', plural: 'configmaps' };
+export const SECRET: Resource = { group: '', version: 'v1', kind: 'Secret', plural: 'secrets' };
+export const MUTATING_WEBHOOKS: Resource = {
+  group: 'admissionregistration.k8s.io',
+  version: 'v1',
+  kind: 'MutatingWebhookConfiguration',
+  plural: 'mutatingwebhookconfigurations',
+};
+export const VALIDATING_WEBHOOKS: Resource = {
+  group: 'admissionregistration.k8s.io',
+  version: 'v1',
+  kind: 'ValidatingWebhookConfiguration',
+  plural: 'validatingwebhookconfigurations',
+};
+
+export const CLAIM: Resource = {
+  group: '',
+  version: 'v1',
+  kind: 'PersistentVolumeClaim',
+  plural: 'persistentvolumeclaims',
+};
+
+/** Policies as objects: the infra operator's, and those of RabbitMQ's messaging topology operator. */
+export const MIRROR_POLICIES: readonly Resource[] = [
+  { group: 'rabbitmq.openstack.org', version: 'v1beta1', kind: 'RabbitMQPolicy', plural: 'rabbitmqpolicies' },
+  { group: 'rabbitmq.com', version: 'v1beta1', kind: 'Policy', plural: 'policies' },
+];
+
 /** As in RBAC rules and in what people read: `rabbitmqs.rabbitmq.openstack.org`. */
 export function resourceName({ group, plural }: Resource): string {
   return group === '' ? plural : `${plural}.${group}`;

@@ -227,15 +227,33 @@ await describeCluster('certificates of the webhook’s own, kept in a real API s
     const { metadata, webhooks } = await configuration();
     const managed = metadata['managedFields'] as { manager: string; operation: string; fieldsV1: unknown }[];
     const own = managed.filter(({ manager }) => manager === 'quorumbridge-certificates');
-    expect(own.map(({ operation }) => operation)).toEqual(['Apply']);
+    expect(own.map(({ operation }) => operation)).toEqual(['Update']);
     expect(own[0]!.fieldsV1).toEqual({
       'f:webhooks': Object.fromEntries(
-        webhooks.map(({ name }) => [
-          `k:{"name":"${name}"}`,
-          { '.': {}, 'f:name': {}, 'f:clientConfig': { 'f:caBundle': {} } },
-        ]),
+        webhooks.map(({ name }) => [`k:{"name":"${name}"}`, { 'f:clientConfig': { 'f:caBundle': {} } }]),
       ),
     });
+  });
+
+  it('leave nothing of a webhook that another one’s server-side apply drops or renames', async () => {
+    const kind = 'ValidatingWebhookConfiguration';
+    const urls = replicas.map(({ url }) => url);
+    const first = registration(kind, urls);
+    await cluster.api.apply(first, 'gitops');
+    const published = async (): Promise<string[] | undefined> => {
+      const { webhooks } = await configuration(kind);
+      return webhooks.every(({ clientConfig }) => clientConfig.caBundle !== undefined)
+        ? webhooks.map(({ name }) => name)
+        : undefined;
+    };
+    await eventually('every caBundle', published);
+    const renamed = { ...first.webhooks[1]!, name: 'renamed.quorumbridge.io' };
+    await cluster.api.apply({ ...first, webhooks: [first.webhooks[0]!, renamed] }, 'gitops');
+    const names = await eventually('every caBundle', published);
+    expect(names).toEqual([first.webhooks[0]!.name, renamed.name]);
+    await cluster.api.apply({ ...first, webhooks: [renamed] }, 'gitops');
+    expect(await published()).toEqual([renamed.name]);
+    await cluster.api.remove(first);
   });
 
   it('rotate under load without a failed review, certificates and CAs', async () => {
@@ -349,7 +367,7 @@ await describeCluster('certificates of the webhook’s own, kept in a real API s
       replica.log().find(({ why }) => String(why).includes('grant')),
     );
     expect(line['why']).toBe(
-      `the API server answered 403 to create secrets ${NAMESPACE}/${INSTALL.secret}: grant the webhook's account "create" on secrets, by a Role in namespace ${NAMESPACE}`,
+      `the API server answered 403 to POST secrets ${NAMESPACE}/${INSTALL.secret}: grant the webhook's account "create" on secrets, by a Role in namespace ${NAMESPACE}`,
     );
     await cluster.api.create({ ...SECRET, type: 'Opaque' });
     await replica.service.ready(`${replica.adminUrl}/readyz`);

@@ -156,7 +156,8 @@ async function startOtherWebhook(): Promise<OtherWebhook> {
   return { url: `https://127.0.0.1:${port}/`, ca: ca.cert, server };
 }
 
-await describeCluster('injection by a real API server', { operator: true }, () => {
+await describeCluster('injection by a real API server', { operator: true }, ({ lacks }) => {
+  const noNative = lacks('nativeSidecars');
   let cluster: Cluster;
   let webhook: WebhookProcess;
   let other: OtherWebhook;
@@ -201,16 +202,18 @@ await describeCluster('injection by a real API server', { operator: true }, () =
       return cluster.api.call('PUT', await cluster.api.path(object), { body });
     });
 
-  it.each<[string, Record<string, string>, Record<string, string>, RabbitmqCluster['spec']]>([
-    ['inject "false"', ASKING, { [ANNOTATION.inject]: 'false' }, {}],
+  const ways: [string, string, Record<string, string>, Record<string, string>, RabbitmqCluster['spec']][] = [
+    ['inject "false"', '', ASKING, { [ANNOTATION.inject]: 'false' }, {}],
     [
       'the same, where it was a native sidecar',
+      noNative,
       { ...ASKING, [ANNOTATION.sidecarMode]: 'native' },
       { [ANNOTATION.inject]: 'false' },
       { replicas: 1, image: 'rabbitmq:4.3' },
     ],
     [
       'clients-reconfigured',
+      '',
       ASKING,
       { [ANNOTATION.clientsReconfigured]: 'true' },
       {
@@ -219,49 +222,51 @@ await describeCluster('injection by a real API server', { operator: true }, () =
         tls: { secretName: 'rabbitmq-tls' },
       },
     ],
-  ])(
-    'is undone by %s: cluster, StatefulSet and configuration are what they were',
-    async (_, yes, no, spec) => {
-      const name = `leaver-${Object.keys(spec).length}`;
-      const object = rabbitmqCluster(name, {}, spec);
-      const set = statefulSet(NAMESPACE, `${name}-server`);
-      const config: KubeObject = {
-        apiVersion: 'v1',
-        kind: 'ConfigMap',
-        metadata: { namespace: NAMESPACE, name: `${name}-server-conf` },
-      };
-      const tls = { metadata: { namespace: NAMESPACE, name: 'rabbitmq-tls' } };
-      const files = { 'tls.crt': 'certificate', 'tls.key': 'key' };
-      if (spec['tls'] !== undefined)
-        await cluster.api.create({ apiVersion: 'v1', kind: 'Secret', ...tls, stringData: files });
-      const made = async () => {
-        const template = (await cluster.api.read<StatefulSet>(set)).spec.template.spec;
-        return { template, files: (await cluster.api.read(config))['data'] };
-      };
-      await cluster.api.create(object);
-      const before = { set: await eventually('its StatefulSet', made), spec: (await read(object)).spec };
+  ];
+  for (const [how, why, yes, no, spec] of ways)
+    it.skipIf(why !== '')(
+      `is undone by ${how}: cluster, StatefulSet and configuration are what they were${why}`,
+      async () => {
+        const name = `leaver-${Object.keys(spec).length}`;
+        const object = rabbitmqCluster(name, {}, spec);
+        const set = statefulSet(NAMESPACE, `${name}-server`);
+        const config: KubeObject = {
+          apiVersion: 'v1',
+          kind: 'ConfigMap',
+          metadata: { namespace: NAMESPACE, name: `${name}-server-conf` },
+        };
+        const tls = { metadata: { namespace: NAMESPACE, name: 'rabbitmq-tls' } };
+        const files = { 'tls.crt': 'certificate', 'tls.key': 'key' };
+        if (spec['tls'] !== undefined)
+          await cluster.api.create({ apiVersion: 'v1', kind: 'Secret', ...tls, stringData: files });
+        const made = async () => {
+          const template = (await cluster.api.read<StatefulSet>(set)).spec.template.spec;
+          return { template, files: (await cluster.api.read(config))['data'] };
+        };
+        await cluster.api.create(object);
+        const before = { set: await eventually('its StatefulSet', made), spec: (await read(object)).spec };
 
-      await annotate(object, yes);
-      await eventually('the proxy', async () => hasProxy((await made()).template));
-      expect((await made()).files).not.toEqual(before.set.files);
+        await annotate(object, yes);
+        await eventually('the proxy', async () => hasProxy((await made()).template));
+        expect((await made()).files).not.toEqual(before.set.files);
 
-      const { spec: after } = await annotate(object, no);
-      // What stays is the tombstone, and its parents where there were none.
-      const template = after.override?.statefulSet?.spec?.template;
-      expect(template?.metadata?.annotations).toEqual({
-        [ANNOTATION.status]: expect.stringMatching(/^\{"state":"removed"/),
-      });
-      delete template?.metadata;
-      expect(template?.spec).toEqual(before.spec.override?.statefulSet?.spec?.template?.spec);
-      if (template?.spec === undefined) delete after.override?.statefulSet;
-      expect(after).toEqual(before.spec);
-      await eventually('the StatefulSet without the proxy', async () => {
-        const now = await made();
-        return !hasProxy(now.template) && now;
-      });
-      expect(await made()).toEqual(before.set);
-    },
-  );
+        const { spec: after } = await annotate(object, no);
+        // What stays is the tombstone, and its parents where there were none.
+        const template = after.override?.statefulSet?.spec?.template;
+        expect(template?.metadata?.annotations).toEqual({
+          [ANNOTATION.status]: expect.stringMatching(/^\{"state":"removed"/),
+        });
+        delete template?.metadata;
+        expect(template?.spec).toEqual(before.spec.override?.statefulSet?.spec?.template?.spec);
+        if (template?.spec === undefined) delete after.override?.statefulSet;
+        expect(after).toEqual(before.spec);
+        await eventually('the StatefulSet without the proxy', async () => {
+          const now = await made();
+          return !hasProxy(now.template) && now;
+        });
+        expect(await made()).toEqual(before.set);
+      },
+    );
 
   it.each(['a-other', 'z-other'])('and that of another webhook get along: %s', async (name) => {
     const object = rabbitmqCluster(name, ASKING, overriding(METRICS));
@@ -326,44 +331,48 @@ await describeCluster('injection by a real API server', { operator: true }, () =
     expect(warnings.join('\n')).toMatch(/amqp-proxy: .*put back: .*quorumbridge\.io\/proxy-/);
   });
 
-  it.each(['plain', 'native'])('makes pods that pass enforce=restricted: %s', async (mode) => {
-    const annotations = { ...ASKING, [ANNOTATION.sidecarMode]: mode };
-    const labels = { app: mode };
-    const securityContext = {
-      allowPrivilegeEscalation: false,
-      capabilities: { drop: ['ALL'] },
-      runAsNonRoot: true,
-      seccompProfile: { type: 'RuntimeDefault' },
-    };
-    const containers = [{ name: RABBITMQ_CONTAINER, image: 'rabbitmq:4.3', securityContext }];
-    const set = statefulSet(STRICT, `set-${mode}`);
-    set.metadata.annotations = annotations;
-    const template = { metadata: { labels }, spec: { containers } };
-    await cluster.api.create({
-      ...set,
-      spec: { replicas: 1, serviceName: 'mq', selector: { matchLabels: labels }, template },
+  for (const [mode, why] of [
+    ['plain', lacks('podSecurity')],
+    ['native', noNative],
+  ] as const)
+    it.skipIf(why !== '')(`makes pods that pass enforce=restricted: ${mode}${why}`, async () => {
+      const annotations = { ...ASKING, [ANNOTATION.sidecarMode]: mode };
+      const labels = { app: mode };
+      const securityContext = {
+        allowPrivilegeEscalation: false,
+        capabilities: { drop: ['ALL'] },
+        runAsNonRoot: true,
+        seccompProfile: { type: 'RuntimeDefault' },
+      };
+      const containers = [{ name: RABBITMQ_CONTAINER, image: 'rabbitmq:4.3', securityContext }];
+      const set = statefulSet(STRICT, `set-${mode}`);
+      set.metadata.annotations = annotations;
+      const template = { metadata: { labels }, spec: { containers } };
+      await cluster.api.create({
+        ...set,
+        spec: { replicas: 1, serviceName: 'mq', selector: { matchLabels: labels }, template },
+      });
+      // The operator's own containers break that level without a word of the user's.
+      const initContainers = [{ name: SETUP_CONTAINER, securityContext }];
+      const podSpec = { containers: [{ name: RABBITMQ_CONTAINER, securityContext }], initContainers };
+      const override = { statefulSet: { spec: { template: { spec: podSpec } } } };
+      await cluster.api.create(rabbitmqCluster(`mq-${mode}`, annotations, { override }, STRICT));
+      for (const [name, own] of [
+        [`set-${mode}-0`, []],
+        [`mq-${mode}-server-0`, [SETUP_CONTAINER]],
+      ] as const) {
+        const metadata = { namespace: STRICT, name };
+        const pod = await eventually(`pod ${name}`, () =>
+          cluster.api.find<Pod>({ apiVersion: 'v1', kind: 'Pod', metadata }),
+        );
+        const lists = [namesOf(pod.spec.initContainers), namesOf(pod.spec.containers)];
+        const [last, first] = mode === 'native' ? [[PROXY_CONTAINER], []] : [[], [PROXY_CONTAINER]];
+        expect(lists).toEqual([
+          [...own, ...last],
+          [RABBITMQ_CONTAINER, ...first],
+        ]);
+      }
     });
-    // The operator's own containers break that level without a word of the user's.
-    const initContainers = [{ name: SETUP_CONTAINER, securityContext }];
-    const podSpec = { containers: [{ name: RABBITMQ_CONTAINER, securityContext }], initContainers };
-    const override = { statefulSet: { spec: { template: { spec: podSpec } } } };
-    await cluster.api.create(rabbitmqCluster(`mq-${mode}`, annotations, { override }, STRICT));
-    for (const [name, own] of [
-      [`set-${mode}-0`, []],
-      [`mq-${mode}-server-0`, [SETUP_CONTAINER]],
-    ] as const) {
-      const metadata = { namespace: STRICT, name };
-      const pod = await eventually(`pod ${name}`, () =>
-        cluster.api.find<Pod>({ apiVersion: 'v1', kind: 'Pod', metadata }),
-      );
-      const lists = [namesOf(pod.spec.initContainers), namesOf(pod.spec.containers)];
-      const [last, first] = mode === 'native' ? [[PROXY_CONTAINER], []] : [[], [PROXY_CONTAINER]];
-      expect(lists).toEqual([
-        [...own, ...last],
-        [RABBITMQ_CONTAINER, ...first],
-      ]);
-    }
-  });
 
   it('leaves alone what is being deleted, whatever is written to it', async () => {
     const finalizers = ['example.com/wait'];

@@ -1,5 +1,5 @@
 // The chart's templates, made from the files of the kustomize base and its components: those are the truth, and what a
-// value may change is put in here. The Deployment's template is written by hand, since values change most of it.
+// value may change is put in here. The webhook's Deployment has one written by hand, since values change most of it.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { INSTALL } from '../../common/contract.ts';
@@ -17,7 +17,10 @@ interface Source {
 }
 
 const NAMESPACE = '{{ .Release.Namespace }}';
-const LABELS = '  labels:\n    {{- include "quorumbridge.labels" . | nindent 4 }}\n';
+const labelsBy = (helper: string): string =>
+  `  labels:\n    {{- include "quorumbridge.${helper}" . | nindent 4 }}\n`;
+const LABELS = labelsBy('labels');
+const RECONCILER_LABELS = labelsBy('reconcilerLabels');
 const CLUSTER_WIDE = /^kind: (?:ClusterRole|ClusterRoleBinding|\w+WebhookConfiguration)$/m;
 
 const webhookEdits = (entries: number): Edit[] => [
@@ -41,6 +44,97 @@ const failurePolicy = (webhook: string, value: string): Edit => [
   1,
 ];
 
+/** The API server's ports of a NetworkPolicy. */
+const API_SERVER_PORTS: Edit = [
+  '        - port: 443\n          protocol: TCP\n        - port: 6443\n          protocol: TCP\n',
+  [
+    '        {{- range .Values.networkPolicy.apiServerPorts }}',
+    '        - port: {{ . }}',
+    '          protocol: TCP',
+    '        {{- end }}\n',
+  ].join('\n'),
+  1,
+];
+
+/** What a ServiceMonitor and a PrometheusRule get, which have these labels. */
+const monitoringEdits = (labels: string): Edit[] => [
+  // Prometheus has templates of its own, which Helm has to leave as they are.
+  [/\{\{ ([$].*?) \}\}/g, '{{`{{ $1 }}`}}'],
+  [
+    labels,
+    `${labels}    {{- with .Values.monitoring.labels }}\n    {{- toYaml . | nindent 4 }}\n    {{- end }}\n`,
+    2,
+  ],
+  ['interval: 30s\n', 'interval: {{ .Values.monitoring.interval }}\n', 1],
+];
+
+/** A value that may be absent, in the pod's spec of a Deployment. */
+const optional = (value: string): string =>
+  [
+    `      {{- with .Values.${value} }}`,
+    `      ${value}:`,
+    '        {{- toYaml . | nindent 8 }}',
+    '      {{- end }}\n',
+  ].join('\n');
+
+/** One text where the value `spread` is "required", and the other one where it isn't. */
+const bySpread = (required: string, preferred: string): string =>
+  `{{- if eq .Values.spread "required" }}\n${required}{{- else }}\n${preferred}{{- end }}\n`;
+
+const AFFINITY = /( {10})preferredDuringScheduling(?:[^\n]*\n {10} )*[^\n]*\n(?= {6}\S| {6}#)/;
+
+const reconcilerEdits: Edit[] = [
+  [`namespace: ${INSTALL.namespace}`, `namespace: ${NAMESPACE}`, 2],
+  ['replicas: 2\n', 'replicas: {{ .Values.reconciler.replicas }}\n', 1],
+  [
+    '      maxSurge: 1\n      maxUnavailable: 0\n',
+    `      ${bySpread('      maxSurge: 0\n      maxUnavailable: 1\n      ', '      maxSurge: 1\n      maxUnavailable: 0\n      ')}`,
+    1,
+  ],
+  [
+    '      nodeSelector:\n        kubernetes.io/os: linux\n',
+    ['imagePullSecrets', 'nodeSelector', 'tolerations'].map(optional).join(''),
+    1,
+  ],
+  [
+    AFFINITY,
+    `          ${bySpread(
+      [
+        '          requiredDuringSchedulingIgnoredDuringExecution:',
+        '            - topologyKey: kubernetes.io/hostname',
+        '              labelSelector:',
+        '                matchLabels:',
+        `                  app.kubernetes.io/name: ${INSTALL.reconciler}`,
+        '          ',
+      ].join('\n'),
+      '$&          ',
+    )}`,
+    1,
+  ],
+  [
+    /image: quorumbridge\/control:\S+\n/,
+    'image: "{{ .Values.image.repository }}:{{ .Values.image.tag }}"\n',
+    1,
+  ],
+  ['imagePullPolicy: IfNotPresent\n', 'imagePullPolicy: {{ .Values.image.pullPolicy }}\n', 1],
+  [
+    `            - --lease=$(POD_NAMESPACE)/${INSTALL.reconciler}\n`,
+    [
+      `            - --lease=$(POD_NAMESPACE)/${INSTALL.reconciler}`,
+      '            {{- with .Values.reconciler.extraArgs }}',
+      '            {{- toYaml . | nindent 12 }}',
+      '            {{- end }}\n',
+    ].join('\n'),
+    1,
+  ],
+  ['value: info\n', 'value: {{ .Values.logLevel }}\n', 1],
+  [
+    /          resources:\n(?: {12}.*\n)+/,
+    '          resources:\n            {{- toYaml .Values.reconciler.resources | nindent 12 }}\n',
+    1,
+  ],
+];
+
 const TEMPLATES: Readonly<Record<string, Source>> = {
   'service.yaml': { files: ['base/service.yaml'] },
   'rbac.yaml': {
@@ -59,18 +153,7 @@ const TEMPLATES: Readonly<Record<string, Source>> = {
   'network-policy.yaml': {
     files: ['base/network-policy.yaml'],
     condition: '.Values.networkPolicy.enabled',
-    edits: [
-      [
-        '        - port: 443\n          protocol: TCP\n        - port: 6443\n          protocol: TCP\n',
-        [
-          '        {{- range .Values.networkPolicy.apiServerPorts }}',
-          '        - port: {{ . }}',
-          '          protocol: TCP',
-          '        {{- end }}\n',
-        ].join('\n'),
-        1,
-      ],
-    ],
+    edits: [API_SERVER_PORTS],
   },
   'mutating-webhooks.yaml': {
     files: ['base/mutating-webhooks.yaml'],
@@ -97,16 +180,24 @@ const TEMPLATES: Readonly<Record<string, Source>> = {
   'monitoring.yaml': {
     files: ['components/monitoring/service-monitor.yaml', 'components/monitoring/prometheus-rule.yaml'],
     condition: '.Values.monitoring.enabled',
-    edits: [
-      // Prometheus has templates of its own, which Helm has to leave as they are.
-      [/\{\{ ([$].*?) \}\}/g, '{{`{{ $1 }}`}}'],
-      [
-        LABELS,
-        `${LABELS}    {{- with .Values.monitoring.labels }}\n    {{- toYaml . | nindent 4 }}\n    {{- end }}\n`,
-        2,
-      ],
-      ['interval: 30s\n', 'interval: {{ .Values.monitoring.interval }}\n', 1],
-    ],
+    edits: monitoringEdits(LABELS),
+  },
+  'reconciler.yaml': {
+    files: ['rbac', 'deployment', 'service', 'pod-disruption-budget'].map(
+      (name) => `base/reconciler/${name}.yaml`,
+    ),
+    condition: '.Values.reconciler.enabled',
+    edits: reconcilerEdits,
+  },
+  'reconciler-network-policy.yaml': {
+    files: ['base/reconciler/network-policy.yaml'],
+    condition: 'and .Values.reconciler.enabled .Values.networkPolicy.enabled',
+    edits: [API_SERVER_PORTS],
+  },
+  'reconciler-monitoring.yaml': {
+    files: ['components/monitoring/reconciler.yaml'],
+    condition: 'and .Values.reconciler.enabled .Values.monitoring.enabled',
+    edits: monitoringEdits(RECONCILER_LABELS),
   },
 };
 
@@ -122,7 +213,9 @@ function applied(text: string, [find, replacement, times]: Edit): string {
 
 /** One object: its labels by the helper, and the release's namespace where it belongs to one. */
 function placed(document: string): string {
-  const labelled = document.replace(/^ {2}labels:\n(?: {4}.*\n)+/m, () => LABELS);
+  const labelled = document.replace(/^ {2}labels:\n(?: {4}.*\n)+/m, (labels) =>
+    labels.includes(INSTALL.reconciler) ? RECONCILER_LABELS : LABELS,
+  );
   if (CLUSTER_WIDE.test(labelled)) return labelled;
   return labelled.replace(/^metadata:\n {2}name: .*\n/m, (start) => `${start}  namespace: ${NAMESPACE}\n`);
 }

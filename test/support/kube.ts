@@ -1,5 +1,6 @@
 // A real Kubernetes control plane on loopback, by the programs of kube-install.sh: etcd and kube-apiserver; unless
-// told otherwise kube-controller-manager and a stand-in for the kubelet; on request RabbitMQ's cluster-operator.
+// told otherwise kube-controller-manager and a stand-in for the kubelet; on request RabbitMQ's cluster-operator, or where
+// that can't be had a stand-in for it.
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -11,6 +12,16 @@ import { KubeApi, eventually } from './kube-api.ts';
 import type { KubeObject } from './kube-api.ts';
 import { Kubelet } from './kubelet.ts';
 import type { KubeletSettings } from './kubelet.ts';
+import {
+  OPERATOR_SINCE,
+  SINCE,
+  adapted,
+  apiServerArgsSince,
+  controllerArgsSince,
+  hasTokenSecrets,
+  minorOf,
+} from './kube-versions.ts';
+import { RABBITMQCLUSTER_CRD } from './operator-crd.ts';
 import { freePort } from './ports.ts';
 import { Child, HOME } from './processes.ts';
 
@@ -18,32 +29,21 @@ const INSTALL = join(HOME, 'test/support/kube-install.sh');
 const GUARD = join(HOME, 'test/support/guard.sh');
 /** A cold build takes some minutes of two idle cores, and other tests may want them. */
 const BUILD_TIMEOUT_MS = 45 * 60_000;
+/** Exit code of kube-install.sh. */
+const NOT_POSSIBLE = 3;
 const START_TIMEOUT_MS = 90_000;
-
-/** Of many controllers those that these tests have a use for; the others only cost time. */
-const CONTROLLERS = [
-  'clusterrole-aggregation-controller',
-  'deployment-controller',
-  'disruption-controller',
-  'endpoints-controller',
-  'endpointslice-controller',
-  'garbage-collector-controller',
-  'namespace-controller',
-  'replicaset-controller',
-  'root-ca-certificate-publisher-controller',
-  'serviceaccount-controller',
-  'statefulset-controller',
-];
 
 /** Where the cluster-operator's manifests put it, as its users know it. */
 export const OPERATOR_NAMESPACE = 'rabbitmq-system';
 const OPERATOR_ACCOUNT = 'rabbitmq-cluster-operator';
+const STAND_IN = join(HOME, 'test/support/stand-in-operator.ts');
 
 /** What kube-install.sh has: the programs are files in `folder`. */
 export interface KubeTools {
   controlPlane: { version: string; folder: string };
   /** Whether kube-controller-manager is there too, which envtest's assets lack. */
   controllers: boolean;
+  /** Absent where it was not asked for, and where it can't be had: a stand-in takes its place then. */
   operator?: { version: string; folder: string };
 }
 
@@ -52,8 +52,8 @@ export interface ClusterSettings {
   controllers?: boolean;
   /** What the stand-in for the kubelet does; false for none. Default: with `controllers`, pods become ready. */
   kubelet?: KubeletSettings | false;
-  /** Install and run RabbitMQ's cluster-operator. Default: false. */
-  operator?: boolean;
+  /** Install and run RabbitMQ's cluster-operator, or the stand-in for it where it can't be had. Default: false. */
+  operator?: boolean | 'stand-in';
   /** More arguments of kube-apiserver. */
   apiServerArgs?: string[];
   /** Told each line of progress. */
@@ -135,17 +135,22 @@ export class Cluster {
   }
 
   get minor(): number {
-    return Number(/^v1\.(\d+)/.exec(this.#version)?.[1] ?? 0);
+    return minorOf(this.#version);
   }
 
   /** Whether admission webhooks can have matchConditions without a feature gate. */
   get hasMatchConditions(): boolean {
-    return this.minor >= 28;
+    return this.minor >= SINCE.matchConditions[0];
   }
 
   /** Whether init containers with restartPolicy Always are kept without a feature gate. */
   get hasNativeSidecars(): boolean {
-    return this.minor >= 29;
+    return this.minor >= SINCE.nativeSidecars[0];
+  }
+
+  /** The object as this API server takes it. */
+  adapted<T extends KubeObject>(object: T): T {
+    return adapted(object, this.minor);
   }
 
   /** The administrator's kubeconfig, a file. */
@@ -196,7 +201,10 @@ export class Cluster {
       kind: 'ServiceAccount',
       metadata: { namespace: name, name: 'default' },
     };
-    await eventually(`service account of namespace ${name}`, () => this.api.find(account));
+    await eventually(`service account of namespace ${name}`, async () => {
+      const made = await this.api.find(account);
+      return made !== undefined && (!hasTokenSecrets(this.minor) || made['secrets'] !== undefined);
+    });
   }
 
   /** Runs kubectl as the administrator and returns what it prints; rejects with what it says when it fails. */
@@ -228,7 +236,7 @@ export class Cluster {
   async restart(name: ProgramName): Promise<void> {
     const program = this.#program(name);
     await program.kill();
-    if (name === 'cluster-operator') await this.#freeLease();
+    if (name === 'cluster-operator' && this.tools.operator !== undefined) await this.#freeLease();
     program.again();
     await this.#ready();
   }
@@ -246,8 +254,8 @@ export class Cluster {
   }
 
   /** Starts a program of the cluster. For `startCluster`. */
-  run(name: ProgramName, folder: string, args: string[], env: Record<string, string> = {}): void {
-    this.#programs.set(name, new Program(this.folder, join(folder, name), args, env));
+  run(name: ProgramName, path: string, args: string[], env: Record<string, string> = {}): void {
+    this.#programs.set(name, new Program(this.folder, path, args, env));
   }
 
   /** Waits for an API server that answers, and its namespaces. For `startCluster`. */
@@ -295,9 +303,21 @@ export async function fetchKube(
   { operator = false }: { operator?: boolean } = {},
   onProgress?: (line: string) => void,
 ): Promise<KubeTools> {
-  const names = operator ? ['control-plane', 'operator'] : ['control-plane'];
+  const controlPlane = (await install('control-plane', onProgress))!;
+  const controllers = existsSync(join(controlPlane.folder, 'kube-controller-manager'));
+  const tools: KubeTools = { controlPlane, controllers };
+  if (!operator || minorOf(controlPlane.version) < OPERATOR_SINCE) return tools;
+  const built = await install('operator', onProgress);
+  return built === undefined ? tools : { ...tools, operator: built };
+}
+
+/** Undefined where there is no way to the cluster-operator here. */
+async function install(
+  name: 'control-plane' | 'operator',
+  onProgress?: (line: string) => void,
+): Promise<{ version: string; folder: string } | undefined> {
   const told: string[] = [];
-  const child = new Child('kube-install.sh', INSTALL, ['install', ...names], {
+  const child = new Child('kube-install.sh', INSTALL, ['install', name], {
     onLine: (line, stream) => {
       if (stream === 'stdout') return;
       told.push(line);
@@ -308,18 +328,12 @@ export async function fetchKube(
   const timer = setTimeout(() => child.kill('SIGTERM'), BUILD_TIMEOUT_MS);
   const { code } = await child.exited;
   clearTimeout(timer);
+  if (code === NOT_POSSIBLE && name === 'operator') return undefined;
   if (code !== 0) throw new Error(told.slice(-8).join('\n') || `kube-install.sh failed (exit code ${code})`);
-  const found = new Map(
-    child.lines
-      .map((line) => /^(control-plane|operator) (\S+) (.+)$/.exec(line))
-      .filter((match) => match !== null)
-      .map(([, name, version, folder]) => [name!, { version: version!, folder: folder! }]),
-  );
-  const controlPlane = found.get('control-plane')!;
-  const controllers = existsSync(join(controlPlane.folder, 'kube-controller-manager'));
-  const tools: KubeTools = { controlPlane, controllers };
-  const built = found.get('operator');
-  return built === undefined ? tools : { ...tools, operator: built };
+  const [, version, folder] = child.lines
+    .map((line) => /^(?:control-plane|operator) (\S+) (.+)$/.exec(line))
+    .find((match) => match !== null)!;
+  return { version: version!, folder: folder! };
 }
 
 /**
@@ -328,7 +342,8 @@ export async function fetchKube(
  */
 export async function startCluster(settings: ClusterSettings = {}): Promise<Cluster> {
   const { controllers = true, operator = false, kubelet = controllers ? {} : false } = settings;
-  const tools = await fetchKube({ operator }, settings.onProgress);
+  const tools = await fetchKube({ operator: operator === true }, settings.onProgress);
+  const minor = minorOf(tools.controlPlane.version);
   const folder = await mkdtemp(join(tmpdir(), 'quorumbridge-kube-'));
   const [etcdPort, peerPort, port] = [await freePort(), await freePort(), await freePort()];
   const token = randomBytes(24).toString('hex');
@@ -344,18 +359,21 @@ export async function startCluster(settings: ClusterSettings = {}): Promise<Clus
   try {
     await cluster.writeKubeconfig('admin', token);
     const programs = tools.controlPlane.folder;
-    cluster.run('etcd', programs, etcdArgs(folder, etcdPort, peerPort));
+    cluster.run('etcd', join(programs, 'etcd'), etcdArgs(folder, etcdPort, peerPort));
     // Without controllers nobody makes the accounts that this plugin wants every pod to have.
     const plugins = controllers ? [] : ['--disable-admission-plugins=ServiceAccount'];
     const more = [...plugins, ...(settings.apiServerArgs ?? [])];
-    cluster.run('kube-apiserver', programs, [...apiServerArgs(folder, etcdPort, port), ...more]);
+    const args = [...apiServerArgs(folder, etcdPort, port), ...apiServerArgsSince(minor), ...more];
+    cluster.run('kube-apiserver', join(programs, 'kube-apiserver'), args);
     await cluster.begin();
     if (controllers) {
       const kubeconfig = await cluster.writeKubeconfig('controllers', controllerToken);
-      cluster.run('kube-controller-manager', programs, controllerArgs(folder, kubeconfig));
+      const args = [...controllerArgs(folder, kubeconfig), ...controllerArgsSince(minor)];
+      cluster.run('kube-controller-manager', join(programs, 'kube-controller-manager'), args);
     }
     if (kubelet !== false) cluster.kubelet = await Kubelet.start(cluster.api, kubelet);
-    if (operator) await startOperator(cluster);
+    if (operator !== false)
+      await (tools.operator === undefined ? startStandIn : startOperator)(cluster, token);
     return cluster;
   } catch (error) {
     await cluster.stop();
@@ -419,7 +437,6 @@ function apiServerArgs(folder: string, etcdPort: number, port: number): string[]
     `--service-account-signing-key-file=${join(folder, 'accounts.key')}`,
     '--service-cluster-ip-range=10.0.0.0/16',
     '--authorization-mode=RBAC',
-    '--enable-admission-plugins=MutatingAdmissionWebhook,ValidatingAdmissionWebhook,PodSecurity',
     '--allow-privileged=true', // it is for the pod security standards to forbid them
     '--profiling=false',
   ];
@@ -428,7 +445,6 @@ function apiServerArgs(folder: string, etcdPort: number, port: number): string[]
 function controllerArgs(folder: string, kubeconfig: string): string[] {
   return [
     `--kubeconfig=${kubeconfig}`,
-    `--controllers=${CONTROLLERS.join(',')}`,
     `--service-account-private-key-file=${join(folder, 'accounts.key')}`,
     `--root-ca-file=${join(folder, 'ca.crt')}`,
     '--use-service-account-credentials', // each controller has its own rights, as in any cluster
@@ -436,6 +452,27 @@ function controllerArgs(folder: string, kubeconfig: string): string[] {
     '--secure-port=0', // serves nothing
     '--profiling=false',
   ];
+}
+
+/** Waits until the API server serves RabbitmqClusters. */
+async function established(cluster: Cluster): Promise<void> {
+  await eventually('the CRD of RabbitmqCluster', async () => {
+    const crd = await cluster.api.read<
+      KubeObject & { status?: { conditions?: { type: string; status: string }[] } }
+    >(RABBITMQCLUSTER_CRD);
+    return crd.status?.conditions?.some(({ type, status }) => type === 'Established' && status === 'True');
+  });
+}
+
+/** Runs the stand-in for the operator, as the administrator. */
+async function startStandIn(cluster: Cluster, token: string): Promise<void> {
+  await cluster.api.create(RABBITMQCLUSTER_CRD);
+  await established(cluster);
+  cluster.run('cluster-operator', process.execPath, [STAND_IN], {
+    KUBE_URL: cluster.url,
+    KUBE_CA: join(cluster.folder, 'ca.crt'),
+    KUBE_TOKEN: token,
+  });
 }
 
 /** Applies the operator's own manifests and runs it here, as its service account, in place of its Deployment. */
@@ -446,22 +483,18 @@ async function startOperator(cluster: Cluster): Promise<void> {
     const object = document.toJS() as KubeObject | null;
     if (object !== null && object.kind !== 'Deployment') await cluster.api.create(object);
   }
-  await eventually('the CRD of RabbitmqCluster', async () => {
-    const crd = await cluster.api.read<
-      KubeObject & { status?: { conditions?: { type: string; status: string }[] } }
-    >({
-      apiVersion: 'apiextensions.k8s.io/v1',
-      kind: 'CustomResourceDefinition',
-      metadata: { name: 'rabbitmqclusters.rabbitmq.com' },
-    });
-    return crd.status?.conditions?.some(({ type, status }) => type === 'Established' && status === 'True');
-  });
+  await established(cluster);
   const token = await cluster.tokenOf(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT);
   const kubeconfig = await cluster.writeKubeconfig('operator', token);
   const home = join(cluster.folder, 'operator');
   await mkdir(home);
-  cluster.run('cluster-operator', folder, [`--kubeconfig=${kubeconfig}`, '--metrics-bind-address=0'], {
-    OPERATOR_NAMESPACE,
-    HOME: home,
-  });
+  cluster.run(
+    'cluster-operator',
+    join(folder, 'cluster-operator'),
+    [`--kubeconfig=${kubeconfig}`, '--metrics-bind-address=0'],
+    {
+      OPERATOR_NAMESPACE,
+      HOME: home,
+    },
+  );
 }

@@ -27,10 +27,12 @@ export interface KubeletSettings {
   fate?: (pod: Pod) => PodFate;
   /** Whether a pod that is being deleted is gone now, or its containers still stop. Default: gone. */
   gone?: (pod: Pod) => boolean;
+  /** The address of a pod that starts to run. Default: one that is nobody's. */
+  address?: (pod: Pod) => string;
 }
 
 const NODE = 'node-1';
-/** Nothing listens there: exec and logs are refused at once. Pods' addresses are never dialled by anybody. */
+/** Nothing listens there: exec and logs are refused at once. Pods' addresses are dialled by nobody, unless they are chosen. */
 const NODE_ENDPOINT = { ip: '127.0.0.1', port: 1 };
 const INTERVAL_MS = 100;
 
@@ -40,13 +42,15 @@ export class Kubelet {
   /** May be changed at any time. */
   gone: (pod: Pod) => boolean;
   readonly #api: KubeApi;
+  readonly #addressOf: ((pod: Pod) => string) | undefined;
   #addresses = 0;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
   #trouble: unknown;
 
-  private constructor(api: KubeApi, { fate = () => 'ready', gone = () => true }: KubeletSettings) {
+  private constructor(api: KubeApi, { fate = () => 'ready', gone = () => true, address }: KubeletSettings) {
     this.#api = api;
+    this.#addressOf = address;
     this.fate = fate;
     this.gone = gone;
   }
@@ -164,6 +168,7 @@ export class Kubelet {
 
   #address(pod: Pod): string {
     if (pod.status?.podIP !== undefined) return pod.status.podIP;
+    if (this.#addressOf !== undefined) return this.#addressOf(pod);
     this.#addresses += 1;
     return `10.244.${Math.floor(this.#addresses / 250)}.${(this.#addresses % 250) + 1}`;
   }

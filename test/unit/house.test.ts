@@ -20,9 +20,13 @@ const rooms: Readonly<Record<string, House>> = {
   amqp: { rooms: [], packages: [] },
   proxy: { rooms: ['amqp', 'common'], packages: [] },
   webhook: { rooms: ['common', 'certs'], packages: ['fastify', 'fast-json-patch', 'typebox', 'yaml'] },
+  reconciler: { rooms: ['common'], packages: [] },
   common: { rooms: [], packages: ['close-with-grace', 'pino', 'prom-client', 'yaml'] },
   certs: { rooms: ['common'], packages: ['@peculiar/x509', 'reflect-metadata'] },
-  cli: { rooms: ['amqp', 'proxy', 'webhook', 'common', 'certs'], packages: ['commander', 'yaml'] },
+  cli: {
+    rooms: ['amqp', 'proxy', 'webhook', 'reconciler', 'common', 'certs'],
+    packages: ['commander', 'yaml'],
+  },
 };
 
 /** Single files that may import a package which their room may not. */

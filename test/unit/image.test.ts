@@ -122,9 +122,15 @@ describe('the control bundle', () => {
       stdout: `${packageJson.version}\n`,
       stderr: '',
     });
-    const help = run(control, 'webhook', '--help');
+  });
+
+  it.each([
+    ['webhook', '--self-signed'],
+    ['reconciler', '--wipe-policy'],
+  ])('has the command %s', (command, option) => {
+    const help = run(control, command, '--help');
     expect(help).toMatchObject({ status: 0, stderr: '' });
-    expect(help.stdout).toContain('--self-signed');
+    expect(help.stdout).toContain(option);
   });
 
   it('holds nothing of the data plane, and no AMQP client', () => {

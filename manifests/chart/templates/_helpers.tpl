@@ -20,3 +20,8 @@ annotations:
 caBundle: {{ required "certificates.caBundle: the CA of certificates.secretName, PEM in base64, is needed" .Values.certificates.caBundle }}
 {{- end }}
 {{- end }}
+
+{{- define "quorumbridge.reconcilerLabels" -}}
+app.kubernetes.io/name: quorumbridge-reconciler
+app.kubernetes.io/part-of: quorumbridge
+{{- end }}

@@ -4,13 +4,24 @@ import { type CommandSpec, configOption, defaultText, exitCodes } from '../../..
 import { command as explain } from '../../../cli/explain.ts';
 import { command as inject } from '../../../cli/inject.ts';
 import { command as proxy } from '../../../cli/proxy.ts';
+import { command as reconciler } from '../../../cli/reconciler.ts';
 import { command as report } from '../../../cli/report.ts';
 import { command as rewrite } from '../../../cli/rewrite.ts';
+import { command as upgrade } from '../../../cli/upgrade.ts';
 import { command as webhook } from '../../../cli/webhook.ts';
 import { type HostPort, type OptionSpec, formatHostPort } from '../../../common/options.ts';
 
 const text = readFileSync(new URL('../../../docs/configuration.md', import.meta.url), 'utf8');
-const commands: readonly CommandSpec[] = [proxy, webhook, inject, explain, rewrite, report];
+const commands: readonly CommandSpec[] = [
+  proxy,
+  webhook,
+  reconciler,
+  inject,
+  explain,
+  rewrite,
+  report,
+  upgrade,
+];
 
 /** The rows of the first table below a heading, without its two head lines. */
 function rowsBelow(heading: string): string[] {

@@ -4,7 +4,7 @@ import { runCommandLine } from '../../../cli/run.ts';
 import { ANNOTATION } from '../../../common/contract.ts';
 import { mutate } from '../../../webhook/mutate.ts';
 import type { KubeObject } from '../../../common/kube/types.ts';
-import { type PlayedApiServer, apiPath, playApiServer } from '../webhook/api-server.ts';
+import { type PlayedApiServer, apiPath, playApiServer } from '../../support/api-server.ts';
 
 const ASKING = { [ANNOTATION.enableProxy]: 'true' };
 

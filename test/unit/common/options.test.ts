@@ -6,6 +6,8 @@ import {
   formatHostPort,
   hostPort,
   integer,
+  namespaceName,
+  namespacedName,
   oneOf,
   seconds,
   text,
@@ -117,5 +119,23 @@ describe('the other parsers', () => {
     expect(() => filePath()('')).toThrow('expected the path of a file');
     expect(() => filePath()('a\0b')).toThrow('expected the path of a file');
     expect(() => text()('  ')).toThrow('expected a text that is not empty');
+  });
+});
+
+describe('namespacedName and namespaceName', () => {
+  it('read NAMESPACE/NAME and NAMESPACE', () => {
+    expect(namespacedName()('a-b/c.d-1')).toEqual({ namespace: 'a-b', name: 'c.d-1' });
+    expect(namespaceName()('a-b')).toBe('a-b');
+  });
+
+  it.each(['', 'a', '/a', 'a/', 'a/b/c', 'A/b', 'a.b/c', 'a/b_c', `${'a'.repeat(64)}/b`])(
+    'take no %j',
+    (written) => {
+      expect(() => namespacedName()(written)).toThrow(/expected NAMESPACE\/NAME/);
+    },
+  );
+
+  it.each(['', 'a.b', 'a/b', 'A', '-a', 'a'.repeat(64)])('take no namespace %j', (written) => {
+    expect(() => namespaceName()(written)).toThrow(/expected the name of a namespace/);
   });
 });

@@ -78,9 +78,9 @@ const HA = ['replicas=3', 'spread=required'];
 
 describe.skipIf(why !== '')(`the chart and the overlays${why}`, { timeout: 60_000 }, () => {
   it.each([
-    { name: 'self-signed', values: [], count: 17 },
-    { name: 'cert-manager', values: [CERT_MANAGER], count: 17 },
-    { name: 'high-availability', values: [CERT_MANAGER, ...HA], count: 17 },
+    { name: 'self-signed', values: [], count: 26 },
+    { name: 'cert-manager', values: [CERT_MANAGER], count: 26 },
+    { name: 'high-availability', values: [CERT_MANAGER, ...HA], count: 26 },
   ])('make the same objects: $name', async ({ name, values, count }) => {
     const overlaid = objectsOf(await kustomize(join(MANIFESTS, 'overlays', name)));
     expect(overlaid).toHaveLength(count);
@@ -105,15 +105,25 @@ describe.skipIf(why !== '')(`the chart and the overlays${why}`, { timeout: 60_00
 
   it('can go without the CRD, where the infra operator has its own', async () => {
     const kinds = (await overlay('self-signed', 'without-crd')).map(({ kind }) => kind);
-    expect(kinds).toHaveLength(16);
+    expect(kinds).toHaveLength(25);
     expect(kinds).not.toContain('CustomResourceDefinition');
+  });
+
+  it('can go without the reconciler, where the infra operator does its work', async () => {
+    const overlaid = await overlay('self-signed', 'monitoring', 'high-availability', 'without-reconciler');
+    expect(overlaid).toHaveLength(19);
+    expect(JSON.stringify(overlaid)).not.toContain(INSTALL.reconciler);
+    const without = await chart(...HA, 'monitoring.enabled=true', 'reconciler.enabled=false');
+    expect(byName(without)).toEqual(byName(withoutNamespace(overlaid)));
   });
 
   it('can be had with images of another registry, as the documentation shows', async () => {
     const doc = readFileSync(join(HOME, 'docs/install.md'), 'utf8');
     const example = /```yaml\n(apiVersion: kustomize[^`]*)```/.exec(doc)![1]!;
     const objects = await built(example);
-    const deployment = objects.find(({ kind }) => kind === 'Deployment') as Deployment;
+    const deployment = objects.find(
+      ({ kind, metadata }) => kind === 'Deployment' && metadata.name === INSTALL.name,
+    ) as Deployment;
     const [container] = deployment.spec.template.spec.containers;
     expect(container.image).toBe('registry.example/quorumbridge/control:0.1.0');
     expect(container.env).toContainEqual({
@@ -178,7 +188,9 @@ describe.skipIf(why !== '')(`the chart${why}`, { timeout: 60_000 }, () => {
     const objects = await chart(...values);
     const hooks = hooksOf(objects);
     expect(hooks.map(({ clientConfig }) => clientConfig.caBundle)).toEqual(Array(4).fill('Q0E='));
-    const deployment = objects.find(({ kind }) => kind === 'Deployment') as Deployment;
+    const deployment = objects.find(
+      ({ kind, metadata }) => kind === 'Deployment' && metadata.name === INSTALL.name,
+    ) as Deployment;
     expect(deployment.spec.template.spec).toMatchObject({ volumes: [{ secret: { secretName: 'mine' } }] });
     expect(objects.map(({ kind }) => kind)).not.toContain('Certificate');
   });
@@ -214,6 +226,9 @@ describe.skipIf(why !== '')(`the chart${why}`, { timeout: 60_000 }, () => {
         'webhooks.timeoutSeconds=3',
         'networkPolicy.apiServerPorts:=[8443]',
         'nativeSidecars.enabled=false',
+        'reconciler.replicas=3',
+        'reconciler.extraArgs:=["--require-approval"]',
+        'reconciler.resources.limits.memory=1Gi',
       ),
     );
     const key = `${INSTALL.namespace}/${INSTALL.name}`;
@@ -234,6 +249,29 @@ describe.skipIf(why !== '')(`the chart${why}`, { timeout: 60_000 }, () => {
     expect(objects[`NetworkPolicy ${key}`]).toMatchObject({
       spec: { egress: [{ ports: [{ port: 8443 }] }, {}] },
     });
+    const ofReconciler = `${INSTALL.namespace}/${INSTALL.reconciler}`;
+    const reconciler = objects[`Deployment ${ofReconciler}`] as Deployment;
+    expect(reconciler.spec).toMatchObject({
+      replicas: 3,
+      template: {
+        spec: {
+          imagePullSecrets: [{ name: 'registry' }],
+          nodeSelector: { pool: 'infra', 'kubernetes.io/os': 'linux' },
+          tolerations: [{ operator: 'Exists' }],
+          containers: [
+            {
+              image: 'registry.example/control:1.2.3',
+              args: ['reconciler', `--lease=$(POD_NAMESPACE)/${INSTALL.reconciler}`, '--require-approval'],
+              resources: { limits: { memory: '1Gi' } },
+            },
+          ],
+        },
+      },
+    });
+    expect(reconciler.spec.template.spec.containers[0].env[0]?.value).toBe('debug');
+    expect(objects[`NetworkPolicy ${ofReconciler}`]).toMatchObject({
+      spec: { egress: [{ ports: [{ port: 8443 }] }, {}] },
+    });
     const hooks = hooksOf(Object.values(objects));
     expect(hooks.map(({ timeoutSeconds }) => timeoutSeconds)).toEqual([3, 3, 3, 3]);
     expect(Object.keys(objects).filter((one) => one.includes('native-sidecars'))).toEqual([]);
@@ -246,6 +284,7 @@ describe.skipIf(why !== '')(`the chart${why}`, { timeout: 60_000 }, () => {
     ['replicas=0', /replicas/],
     ['logLevel=verbose', /logLevel/],
     ['replica=3', /replica/],
+    ['reconciler.replicas=0', /replicas/],
   ])('refuses %s and names the value', async (value, named) => {
     await expect(chart(value)).rejects.toThrow(named);
   });

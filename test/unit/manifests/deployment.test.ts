@@ -17,8 +17,8 @@ import {
 } from '../../../common/kube/resources.ts';
 import type { KubeObject } from '../../support/kube-api.ts';
 import { MANIFESTS } from '../../support/manifests.ts';
-import { objectsIn } from './sources.ts';
-import type { Deployment, Role } from './sources.ts';
+import { objectsIn, rulesOf, verbsWithoutReason } from './sources.ts';
+import type { Deployment } from './sources.ts';
 
 const [deployment] = objectsIn('base/deployment.yaml') as [Deployment];
 const pod = deployment.spec.template.spec;
@@ -30,20 +30,6 @@ function addedArgs(component: string): string[] {
   const text = readFileSync(join(MANIFESTS, 'components', component, 'kustomization.yaml'), 'utf8');
   const found = [...text.matchAll(/path: \/spec\/template\/spec\/containers\/0\/args\/-\n +value: (.*)\n/g)];
   return found.map(([, value]) => value!.replaceAll('$(POD_NAMESPACE)', FIELDS.POD_NAMESPACE));
-}
-
-function rulesOf(objects: KubeObject[]): string[] {
-  const roles = objects.filter(({ kind }) => kind === 'Role' || kind === 'ClusterRole') as Role[];
-  return roles.flatMap(({ rules }) =>
-    rules.flatMap(({ apiGroups, resources, verbs, resourceNames = [] }) =>
-      resources.flatMap((resource) =>
-        verbs.map((verb) => {
-          const group = apiGroups[0] === '' ? '' : `.${apiGroups[0]}`;
-          return [verb, `${resource}${group}`, ...resourceNames].join(' ');
-        }),
-      ),
-    ),
-  );
 }
 
 describe('the Deployment', () => {
@@ -184,16 +170,7 @@ describe('the rights of the webhook', () => {
   it.each(['base/rbac.yaml', 'base/native-sidecars.yaml', 'components/self-signed/rbac.yaml'])(
     'have a reason beside each verb, or above a rule with one verb (%s)',
     (file) => {
-      const lines = readFileSync(join(MANIFESTS, file), 'utf8').split('\n');
-      const bare: string[] = [];
-      for (const [index, line] of lines.entries()) {
-        if (!/^ {6}- (?:get|list|watch|create|update|patch|delete)\b/.test(line) || line.includes('#'))
-          continue;
-        const start = lines.slice(0, index).findLastIndex((one) => one.startsWith('  - apiGroups:'));
-        const only = lines[index - 1] === '    verbs:' && !/^ {6}- /.test(lines[index + 1] ?? '');
-        if (!only || !lines[start - 1]!.startsWith('  #')) bare.push(`${file}:${index + 1}`);
-      }
-      expect(bare).toEqual([]);
+      expect(verbsWithoutReason(file)).toEqual([]);
     },
   );
 });

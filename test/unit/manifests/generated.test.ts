@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { UPGRADE_PHASES } from '../../../common/contract.ts';
 import { RABBITMQ_CRD, type Schema } from '../../../common/crd.ts';
-import { isProxyRequired } from '../../../webhook/facts.ts';
+import { isProxyRequired } from '../../../common/kube/facts.ts';
 import { MANIFESTS, generatedFiles } from '../../support/manifests.ts';
 import { objectsIn } from './sources.ts';
 

@@ -1,29 +1,27 @@
 import { describe, expect, it } from 'vitest';
 import { createMetrics } from '../../../common/metrics.ts';
-import { WebhookStats, registerMetrics } from '../../../webhook/metrics.ts';
+import { ReconcilerStats, registerMetrics as registerReconciler } from '../../../reconciler/metrics.ts';
+import { WebhookStats, registerMetrics as registerWebhook } from '../../../webhook/metrics.ts';
 import type { KubeObject } from '../../support/kube-api.ts';
-import { objectsIn } from './sources.ts';
+import { type PrometheusRule, objectsIn } from './sources.ts';
 
-interface Alert {
-  alert: string;
-  expr: string;
-  for?: string;
-  labels: { severity: string };
-  annotations: { summary: string; description: string };
-}
-
-const [monitor, rules] = objectsIn(
+const monitoring = objectsIn(
   'components/monitoring/service-monitor.yaml',
   'components/monitoring/prometheus-rule.yaml',
-) as [KubeObject, KubeObject & { spec: { groups: { name: string; rules: Alert[] }[] } }];
-const alerts = rules.spec.groups.flatMap((group) => group.rules);
+  'components/monitoring/reconciler.yaml',
+);
+const rules = monitoring.filter(({ kind }) => kind === 'PrometheusRule') as PrometheusRule[];
+const monitors = monitoring.filter(({ kind }) => kind === 'ServiceMonitor');
+const alerts = rules.flatMap(({ spec }) => spec.groups.flatMap((group) => group.rules));
 
-/** The webhook's metrics with the names of their labels, as the code registers them. */
+/** All metrics with the names of their labels, as the code registers them. */
 function registered(): Map<string, readonly string[]> {
   const metrics = new Map<string, readonly string[]>();
   const note = (name: string, _help: string, _read: unknown, labels: readonly string[] = []): void =>
     void metrics.set(name, labels);
-  registerMetrics({ ...createMetrics(), counter: note, gauge: note }, new WebhookStats());
+  const registry = { ...createMetrics(), counter: note, gauge: note };
+  registerWebhook(registry, new WebhookStats());
+  registerReconciler(registry, new ReconcilerStats());
   return metrics;
 }
 
@@ -78,11 +76,12 @@ describe('the alerts', () => {
   });
 });
 
-describe('the ServiceMonitor', () => {
-  it("scrapes the Service's admin port", () => {
-    const [service] = objectsIn('base/service.yaml') as [
-      KubeObject & { spec: { ports: { name: string }[] } },
-    ];
+describe('the ServiceMonitors', () => {
+  it.each([
+    ['base/service.yaml', monitors[0]!],
+    ['base/reconciler/service.yaml', monitors[1]!],
+  ])('scrape the admin port of %s', (file, monitor) => {
+    const [service] = objectsIn(file) as [KubeObject & { spec: { ports: { name: string }[] } }];
     expect(monitor['spec']).toMatchObject({
       selector: {
         matchLabels: { 'app.kubernetes.io/name': service.metadata.labels!['app.kubernetes.io/name'] },

@@ -68,3 +68,43 @@ export interface Deployment extends KubeObject {
     [key: string]: unknown;
   };
 }
+
+export interface Alert {
+  alert: string;
+  expr: string;
+  for?: string;
+  labels: { severity: string };
+  annotations: { summary: string; description: string };
+}
+
+export interface PrometheusRule extends KubeObject {
+  spec: { groups: { name: string; rules: Alert[] }[] };
+}
+
+/** What the roles among these objects allow: verb, resource and the names it is bound to, one of each a line. */
+export function rulesOf(objects: KubeObject[]): string[] {
+  const roles = objects.filter(({ kind }) => kind === 'Role' || kind === 'ClusterRole') as Role[];
+  return roles.flatMap(({ rules }) =>
+    rules.flatMap(({ apiGroups, resources, verbs, resourceNames = [] }) =>
+      resources.flatMap((resource) =>
+        verbs.map((verb) => {
+          const group = apiGroups[0] === '' ? '' : `.${apiGroups[0]}`;
+          return [verb, `${resource}${group}`, ...resourceNames].join(' ');
+        }),
+      ),
+    ),
+  );
+}
+
+/** Lines of a file below manifests/ with a verb that has no comment: beside it, or above a rule with that verb alone. */
+export function verbsWithoutReason(file: string): string[] {
+  const lines = readFileSync(join(MANIFESTS, file), 'utf8').split('\n');
+  const bare: string[] = [];
+  for (const [index, line] of lines.entries()) {
+    if (!/^ {6}- (?:get|list|watch|create|update|patch|delete)\b/.test(line) || line.includes('#')) continue;
+    const start = lines.slice(0, index).findLastIndex((one) => one.startsWith('  - apiGroups:'));
+    const only = lines[index - 1] === '    verbs:' && !/^ {6}- /.test(lines[index + 1] ?? '');
+    if (!only || !lines[start - 1]!.startsWith('  #')) bare.push(`${file}:${index + 1}`);
+  }
+  return bare;
+}

@@ -9,7 +9,13 @@ import { connectApi } from '../../../common/kube/api.ts';
 import { openCluster } from '../../../common/kube/open.ts';
 import { ownerLookup } from '../../../webhook/owners.ts';
 import type { KubeObject } from '../../../common/kube/types.ts';
-import { type Played, type PlayedApiServer, TOKEN, apiPath, playApiServer } from './api-server.ts';
+import {
+  type Played,
+  type PlayedApiServer,
+  TOKEN,
+  apiPath,
+  playApiServer,
+} from '../../support/api-server.ts';
 import { admissionReview, httpGet, rabbitmqCluster, startTestWebhook } from './harness.ts';
 
 const RABBITMQ = { apiVersion: 'rabbitmq.openstack.org/v1beta1', kind: 'RabbitMq' };

@@ -5,7 +5,7 @@ import { textAt, valueAt } from '../../../common/kube/json.ts';
 import { openCluster } from '../../../common/kube/open.ts';
 import { checkSchema, checkVersion, createNativeLookup, nativeFactsFor } from '../../../webhook/native.ts';
 import type { Json, JsonObject, KubeObject } from '../../../common/kube/types.ts';
-import { playApiServer } from './api-server.ts';
+import { playApiServer } from '../../support/api-server.ts';
 import { ENABLE, cluster, statefulSet } from './objects.ts';
 
 const SAMPLE = { namespace: 'quorumbridge-system', image: 'proxy:1' };

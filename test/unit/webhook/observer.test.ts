@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ANNOTATION } from '../../../common/contract.ts';
 import { connectApi } from '../../../common/kube/api.ts';
-import { eventOf, tellingOf } from '../../../webhook/events.ts';
+import { eventAbout, tellingOf } from '../../../webhook/events.ts';
 import { examine } from '../../../webhook/examine.ts';
 import { type OpenCluster, openCluster } from '../../../common/kube/open.ts';
 import { WebhookStats } from '../../../webhook/metrics.ts';
@@ -10,7 +10,7 @@ import { type Observer, startObserver } from '../../../webhook/observer.ts';
 import { ownerLookup } from '../../../webhook/owners.ts';
 import type { KubeObject } from '../../../common/kube/types.ts';
 import type { OwnerFacts } from '../../../webhook/types.ts';
-import { type PlayedApiServer, playApiServer } from './api-server.ts';
+import { type PlayedApiServer, playApiServer } from '../../support/api-server.ts';
 import { readableLog, startTestWebhook } from './harness.ts';
 
 const CLUSTERS = '/apis/rabbitmq.com/v1beta1/rabbitmqclusters';
@@ -69,7 +69,8 @@ function put(object: KubeObject, path = CLUSTERS): void {
   server.watches.find((watch) => watch.path === path)!.send('MODIFIED', object);
 }
 
-const told = () => server.posted.map(({ body }) => body as Record<string, unknown>);
+const posted = () => server.requests.filter(({ method, body }) => method === 'POST' && body !== undefined);
+const told = () => posted().map(({ body }) => body as Record<string, unknown>);
 
 /** Waits until the observer has nothing to do: until what is told has not changed for a while. */
 async function settled(): Promise<void> {
@@ -99,7 +100,7 @@ describe('Events about stored objects', () => {
     await vi.waitFor(() => expect(told()).toHaveLength(2));
     put(cluster('rabbitmq', { other: 'y' }, 2));
     await settled();
-    expect(server.posted.map(({ path }) => path)).toEqual([EVENTS, EVENTS]);
+    expect(posted().map(({ path }) => path)).toEqual([EVENTS, EVENTS]);
     expect(told()).toEqual([
       {
         apiVersion: 'events.k8s.io/v1',
@@ -270,14 +271,11 @@ describe('what is worth an Event', () => {
 
   it('has the same name for the same news of the same generation, and another for others', () => {
     const telling = { reason: 'ProxyInjected', note: 'x'.repeat(3000) } as const;
-    const name = (object: KubeObject, instance: string, more = {}) =>
-      eventOf(object, { ...telling, ...more }, instance, new Date()).metadata['name'];
+    const name = (object: KubeObject, more = {}, time = 0) =>
+      eventAbout(object, { ...telling, ...more }, new Date(time)).metadata['name'];
     const object = cluster('a');
-    expect(name(object, 'one')).toBe(name(object, 'another'));
-    expect(
-      new Set([name(object, 'one'), name(object, 'one', { note: 'y' }), name(cluster('a', {}, 2), 'one')])
-        .size,
-    ).toBe(3);
-    expect((eventOf(object, telling, 'x'.repeat(300), new Date())['note'] as string).length).toBe(1024);
+    expect(name(object)).toBe(name(object, {}, 1000));
+    expect(new Set([name(object), name(object, { note: 'y' }), name(cluster('a', {}, 2))]).size).toBe(3);
+    expect((eventAbout(object, telling, new Date())['note'] as string).length).toBe(1024);
   });
 });

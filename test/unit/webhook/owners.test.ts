@@ -4,7 +4,7 @@ import { type OpenCluster, openCluster } from '../../../common/kube/open.ts';
 import { type OwnerCache, type OwnerLookup, ownerLookup, startOwnerCache } from '../../../webhook/owners.ts';
 import { cacheCheck } from '../../../webhook/surroundings.ts';
 import type { KubeObject } from '../../../common/kube/types.ts';
-import { type PlayedApiServer, TOKEN, apiPath, playApiServer } from './api-server.ts';
+import { type PlayedApiServer, TOKEN, apiPath, playApiServer } from '../../support/api-server.ts';
 import { admissionReview, httpGet, rabbitmqCluster, readableLog, startTestWebhook } from './harness.ts';
 
 const ALL = '/apis/rabbitmq.openstack.org/v1beta1/rabbitmqs';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { quantity } from '../../../webhook/quantity.ts';
+import { quantity } from '../../../common/kube/quantity.ts';
 import type { Json } from '../../../common/kube/types.ts';
 
 describe('a quantity', () => {

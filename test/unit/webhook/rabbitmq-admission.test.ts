@@ -6,7 +6,7 @@ import { ANNOTATION, PORT } from '../../../common/contract.ts';
 import { connectApi } from '../../../common/kube/api.ts';
 import { type LedgerLookup, judgeClients, ledgerLookup } from '../../../webhook/clients.ts';
 import { type OpenCluster, openCluster } from '../../../common/kube/open.ts';
-import { type PlayedApiServer, playApiServer } from './api-server.ts';
+import { type PlayedApiServer, playApiServer } from '../../support/api-server.ts';
 import { type TestWebhook, admissionReview, rabbitmqCluster, startTestWebhook } from './harness.ts';
 
 const KIND = { group: 'rabbitmq.openstack.org', version: 'v1beta1', kind: 'RabbitMq' };

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { ANNOTATION } from '../../../common/contract.ts';
 import type { Json, KubeObject } from '../../../common/kube/types.ts';
 import { type Rule, validate } from '../../../webhook/validate.ts';
-import { compareVersions, parseVersion } from '../../../webhook/version.ts';
+import { compareVersions, parseVersion } from '../../../common/version.ts';
 
 interface Parts {
   name?: string;
@@ -41,6 +41,10 @@ const running = (currentVersion: string, more: Record<string, Json> = {}) => ({
   status: { currentVersion, ...more },
 });
 const UPGRADING = { currentVersion: '3.9', upgradePhase: 'WaitingForPods' };
+/** Nothing is deleted yet: the reconciler calls it off. */
+const SAVING = { currentVersion: '3.9', upgradePhase: 'DeletingResources' };
+const upgrading = { ...SAVING, upgrade: { reason: 'VersionUpgrade' } };
+const migrating = { ...SAVING, upgrade: { reason: 'QueueTypeMigration' } };
 
 type Row = [
   what: string,
@@ -271,6 +275,44 @@ const TABLE: Row[] = [
     { spec: { queueType: 'Mirrored' } },
     ['phase-under-way'],
     /^spec\.queueType: "Quorum" can not be changed/,
+  ],
+  ['a target taken away before anything is deleted', { target: '4.0', status: upgrading }, {}, []],
+  [
+    'the target set to what runs before anything is deleted',
+    { target: '4.0', status: upgrading },
+    { spec: { targetVersion: '3.9' } },
+    [],
+  ],
+  [
+    'another target before anything is deleted',
+    { target: '4.0', status: upgrading },
+    { target: '4.2' },
+    ['phase-under-way'],
+    /"4\.2" can not be set, from "4\.0"/,
+  ],
+  [
+    'Quorum taken back from an upgrade before anything is deleted',
+    { spec: { queueType: 'Quorum' }, status: upgrading },
+    { spec: { queueType: 'Mirrored' } },
+    ['phase-under-way'],
+  ],
+  [
+    'Quorum taken back from a migration before anything is deleted',
+    { spec: { queueType: 'Quorum' }, status: migrating },
+    { spec: { queueType: 'Mirrored' } },
+    [],
+  ],
+  [
+    'Quorum made None in a migration before anything is deleted',
+    { spec: { queueType: 'Quorum' }, status: migrating },
+    { spec: { queueType: 'None' } },
+    ['phase-under-way'],
+  ],
+  [
+    'a target taken away where another controller keeps the phase',
+    { target: '4.0', status: SAVING },
+    {},
+    ['phase-under-way'],
   ],
   ['Quorum forced during an upgrade', { status: UPGRADING }, { spec: { queueType: 'Quorum' } }, []],
   ['an empty phase', { target: '4.0', ...running('3.9', { upgradePhase: '' }) }, { target: '4.2' }, []],

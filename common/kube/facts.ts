@@ -1,7 +1,7 @@
-import { ANNOTATION, KIND, NAMESPACE_LABEL } from '../common/contract.ts';
-import { objectsAt, textAt, valueAt } from '../common/kube/json.ts';
-import type { JsonObject, KubeObject } from '../common/kube/types.ts';
-import { parseVersion } from './version.ts';
+import { ANNOTATION, KIND, NAMESPACE_LABEL } from '../contract.ts';
+import { objectsAt, textAt, valueAt } from './json.ts';
+import type { JsonObject, KubeObject } from './types.ts';
+import { parseVersion } from '../version.ts';
 
 /** True for the kind in any version of its group, as owner references and manifests name it. */
 export function isKind(object: JsonObject, { group, kind }: { group: string; kind: string }): boolean {

@@ -1,3 +1,4 @@
+// Stands in for an API server where a test is about what it is asked and what it answers.
 import { once } from 'node:events';
 import { mkdtempDisposable, writeFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -6,10 +7,15 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { makeCa, makeServingCertificate } from '../../../certs/certificates.ts';
+import { makeCa, makeServingCertificate } from '../../certs/certificates.ts';
 
-/** What is answered to requests of one path: an object, a status alone, raw text, or nothing at all. */
-export type Played = { object: unknown } | { status: number } | { raw: string } | 'hang' | 'hang in the body';
+/** What is answered to requests of one path: an object, a status with what it says, raw text, or nothing at all. */
+export type Played =
+  | { object: unknown; status?: number }
+  | { status: number; refusal?: Record<string, unknown> }
+  | { raw: string }
+  | 'hang'
+  | 'hang in the body';
 
 export interface PlayedApiServer extends AsyncDisposable {
   readonly url: string;
@@ -17,18 +23,26 @@ export interface PlayedApiServer extends AsyncDisposable {
   /** A folder for the test's own files. */
   readonly folder: string;
   /**
-   * Answers by path, with its query or without; what is not listed is 404, as where the CRD is not installed. A path that
-   * ends with "?watch" answers watches; where it is not listed they stay open.
+   * Answers by path, with its query or without, and with the method before it or without: the longest that is listed.
+   * What is not listed is 404, as where the CRD is not installed. A path that ends with "?watch" answers watches; where
+   * it is not listed they stay open.
    */
   readonly answers: Map<string, Played>;
   /** Watches that are open. */
   readonly watches: Watching[];
-  /** Every body that was posted. */
-  readonly posted: { path: string; body: unknown }[];
-  /** Every request: path and headers. */
-  readonly requests: { path: string; headers: IncomingMessage['headers'] }[];
+  /** Every request. */
+  readonly requests: PlayedRequest[];
   /** TLS connections so far. */
   readonly connections: number;
+}
+
+export interface PlayedRequest {
+  readonly method: string;
+  /** With its query. */
+  readonly path: string;
+  readonly headers: IncomingMessage['headers'];
+  /** As JSON, once it is there. */
+  body?: unknown;
 }
 
 /** A watch that is open. */
@@ -43,24 +57,42 @@ export interface Watching {
 
 export const TOKEN = 'the-webhooks-own-token';
 
-function failure(code: number) {
-  return { kind: 'Status', apiVersion: 'v1', status: 'Failure', code, message: `${code}`, metadata: {} };
+const VERBS: Readonly<Record<string, string>> = {
+  POST: 'create',
+  PUT: 'update',
+  PATCH: 'patch',
+  DELETE: 'delete',
+};
+
+/** As the API server words what an authorizer has refused (responsewriters.Forbidden). */
+function forbidden(method: string, url: URL): string {
+  const path = /^\/apis?(?:\/([^/]+\.[^/]+|apps))?\/[^/]+(?:\/namespaces\/[^/]+(?=\/))?\/([^/]+)(\/[^/]+)?/;
+  const [, group = '', plural = '', name] = path.exec(url.pathname) ?? [];
+  const read = name === undefined ? (url.searchParams.has('watch') ? 'watch' : 'list') : 'get';
+  const what = `cannot ${VERBS[method] ?? read} resource "${plural}" in API group "${group}"`;
+  return `${plural} is forbidden: User "the-webhook" ${what} at the cluster scope`;
 }
 
-function play(played: Played | undefined, response: ServerResponse): void {
+function failure(code: number, method: string, url: URL) {
+  const message = code === 403 ? forbidden(method, url) : `${code}`;
+  return { kind: 'Status', apiVersion: 'v1', status: 'Failure', code, message, metadata: {} };
+}
+
+function play(played: Played | undefined, { method = '' }: IncomingMessage, url: URL, to: ServerResponse) {
   if (played === 'hang') return;
-  response.setHeader('content-type', 'application/json');
+  to.setHeader('content-type', 'application/json');
   if (played === 'hang in the body') {
-    response.write('{"kind": ');
+    to.write('{"kind": ');
     return;
   }
   if (played !== undefined && 'raw' in played) {
-    response.end(played.raw);
+    to.end(played.raw);
     return;
   }
-  const code = played === undefined ? 404 : 'status' in played ? played.status : 200;
-  response.statusCode = code;
-  response.end(JSON.stringify(played !== undefined && 'object' in played ? played.object : failure(code)));
+  to.statusCode = played?.status ?? (played === undefined ? 404 : 200);
+  const refusal = played !== undefined && 'refusal' in played ? played.refusal : {};
+  const object = played !== undefined && 'object' in played ? played.object : undefined;
+  to.end(JSON.stringify(object ?? { ...failure(to.statusCode, method, url), ...refusal }));
 }
 
 function open(url: URL, response: ServerResponse, watches: Watching[]): void {
@@ -90,19 +122,23 @@ export async function playApiServer(): Promise<PlayedApiServer> {
   const requests: PlayedApiServer['requests'] = [];
   let connections = 0;
   const watches: Watching[] = [];
-  const posted: PlayedApiServer['posted'] = [];
   const server = createServer({ ...tls }, async (request, response) => {
     const path = request.url ?? '';
     const url = new URL(path, 'https://server');
-    requests.push({ path, headers: request.headers });
-    if (request.method === 'POST') posted.push({ path, body: JSON.parse(await text(request)) });
+    const { method = '' } = request;
+    const noted: PlayedRequest = { method, path, headers: request.headers };
+    requests.push(noted);
+    const sent = await text(request);
+    if (sent !== '') noted.body = JSON.parse(sent);
     if (url.searchParams.has('watch')) {
       const played = answers.get(`${url.pathname}?watch`);
       if (played === undefined) open(url, response, watches);
-      else play(played, response);
+      else play(played, request, url, response);
       return;
     }
-    play(answers.get(path) ?? answers.get(url.pathname), response);
+    const keys = [`${method} ${path}`, path, `${method} ${url.pathname}`, url.pathname];
+    const key = keys.find((one) => answers.has(one));
+    play(key === undefined ? undefined : answers.get(key), request, url, response);
   });
   server.on('secureConnection', () => connections++);
   server.listen(0, '127.0.0.1');
@@ -132,7 +168,6 @@ export async function playApiServer(): Promise<PlayedApiServer> {
     answers,
     requests,
     watches,
-    posted,
     get connections() {
       return connections;
     },

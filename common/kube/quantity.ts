@@ -1,4 +1,4 @@
-import type { Json } from '../common/kube/types.ts';
+import type { Json } from './types.ts';
 
 /** Factors of the suffixes of k8s.io/apimachinery/pkg/api/resource.Quantity. */
 const FACTORS: Readonly<Record<string, number>> = {

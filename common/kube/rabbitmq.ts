@@ -1,8 +1,8 @@
-import { ANNOTATION } from '../common/contract.ts';
+import { ANNOTATION } from '../contract.ts';
 import { annotationOf } from './facts.ts';
-import { textAt, valueAt } from '../common/kube/json.ts';
-import type { KubeObject } from '../common/kube/types.ts';
-import { parseVersion } from './version.ts';
+import { textAt, valueAt } from './json.ts';
+import type { KubeObject } from './types.ts';
+import { parseVersion } from '../version.ts';
 
 /** The values of a RabbitMq's spec.queueType. */
 export const QUEUE_TYPES = ['Quorum', 'Mirrored', 'None'] as const;

@@ -1,0 +1,64 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { RABBITMQ_CRD, type Schema } from '../../../common/crd.ts';
+import { createMetrics } from '../../../common/metrics.ts';
+import { LEASE_TIMES } from '../../../reconciler/lease.ts';
+import { ReconcilerStats, registerMetrics } from '../../../reconciler/metrics.ts';
+import { BACKOFF, BUCKET } from '../../../reconciler/queue.ts';
+import { objectsIn, rulesOf } from '../manifests/sources.ts';
+
+const doc = readFileSync(new URL('../../../docs/reconciler.md', import.meta.url), 'utf8');
+
+/** The cells of each row of the tables under a heading that begin with a name. */
+function rows(heading: string): string[][] {
+  const section = doc.split(`\n## ${heading}\n`)[1]?.split('\n## ')[0] ?? '';
+  return section
+    .split('\n')
+    .filter((line) => line.startsWith('| `'))
+    .map((line) =>
+      line
+        .split('|')
+        .slice(1, -1)
+        .map((cell) => cell.replaceAll('`', '').trim()),
+    );
+}
+
+describe('docs/reconciler.md', () => {
+  it('lists exactly the metrics there are, with their labels', () => {
+    const registered: [string, string][] = [];
+    const note = (name: string, help: string, _read: unknown, labels: readonly string[] = []): void => {
+      expect(help).not.toBe('');
+      registered.push([name, labels.join(', ')]);
+    };
+    registerMetrics({ ...createMetrics(), counter: note, gauge: note }, new ReconcilerStats());
+    expect(rows('Metrics').map(([name, labels]) => [name, labels])).toEqual(registered);
+  });
+
+  it('lists the fields of status.clients', () => {
+    const root: Schema = RABBITMQ_CRD.spec.versions[0].schema.openAPIV3Schema;
+    const clients = root.properties?.['status']?.properties?.['clients'];
+    expect(rows('Who needs the proxy').map(([field]) => field)).toEqual(
+      Object.keys(clients?.properties ?? {}),
+    );
+  });
+
+  it('lists the rights that the manifests give', () => {
+    const documented = rows('Rights').flatMap(([resource, verbs = '']) =>
+      verbs.split(', ').map((verb) => `${verb} ${resource}`),
+    );
+    const given = rulesOf(objectsIn('base/reconciler/rbac.yaml')).map((right) =>
+      right.split(' ').slice(0, 2).join(' '),
+    );
+    expect(documented.sort()).toEqual(given.sort());
+  });
+
+  it('has the times and numbers of the code', () => {
+    expect([BACKOFF.firstMs, BACKOFF.maxMs, BACKOFF.jitter]).toEqual([50, 60_000, 0.2]);
+    expect(doc).toContain('again after 50 ms, twice as long each time, up to a minute; a fifth more or less');
+    expect(doc).toContain(`${BUCKET.burst} at once, then ${BUCKET.perSecond} a second`);
+    const { durationMs, renewDeadlineMs, retryMs } = LEASE_TIMES;
+    expect(doc).toContain(`every ${retryMs / 1000} seconds`);
+    expect(doc).toContain(`for ${renewDeadlineMs / 1000} seconds`);
+    expect(doc).toContain(`after ${durationMs / 1000} seconds`);
+  });
+});
