@@ -149,7 +149,19 @@ const upgrade: Schema = {
     definitions: {
       type: 'object',
       description: 'Definitions that came back as they were, otherwise, not, and those that were refused.',
-      properties: { kept: count, changed: count, dropped: count, refused: count },
+      properties: {
+        kept: count,
+        changed: count,
+        dropped: count,
+        refused: count,
+        differences: {
+          type: 'array',
+          maxItems: 20,
+          items: { type: 'string', maxLength: 256 },
+          'x-kubernetes-list-type': 'atomic',
+          description: 'What was not kept and why; quorumbridge upgrade report has everything.',
+        },
+      },
     },
   },
 };

@@ -222,7 +222,12 @@ async function importDefinitions(
 
   return {
     hasChanged: true,
-    status: { upgrade: { importedAt: seconds(now()), definitions: { ...back.counts } } },
+    status: {
+      upgrade: {
+        importedAt: seconds(now()),
+        definitions: { ...back.counts, differences: [...back.differences] },
+      },
+    },
     conditions: [
       condition('CredentialsPreserved', true, 'Restored'),
       refused === 0

@@ -47,6 +47,8 @@ export interface DefinitionCounts {
   readonly changed: number;
   readonly dropped: number;
   readonly refused: number;
+  /** What was not kept and why, in a few lines; the report has everything. */
+  readonly differences: readonly string[];
 }
 
 export interface BackupRecord {

@@ -13,7 +13,7 @@ import { pickDefinitions } from './kinds.ts';
 import { type Inventory, inventoryOf, observeBroker } from './inventory.ts';
 import { type Management, ManagementFailure, connectManagement } from './management.ts';
 import { queueFormOf } from './queue-form.ts';
-import { type DefinitionsReport, reportOf, settledOutcomes } from './report.ts';
+import { type DefinitionsReport, differencesOf, reportOf, settledOutcomes } from './report.ts';
 import { type Outcome, translateDefinitions } from './translate.ts';
 
 /** What is saved of a broker. */
@@ -43,6 +43,8 @@ export interface BroughtBack {
     readonly dropped: number;
     readonly refused: number;
   };
+  /** What was not kept and why, in a few lines. */
+  readonly differences: readonly string[];
   /** The first that was refused and why; empty where none was. */
   readonly firstRefused: string;
 }
@@ -139,6 +141,7 @@ export function createBroker(api: Pick<Api, 'get'>): Broker {
       return {
         report,
         counts: { kept, changed, dropped, refused: refused + different + missing },
+        differences: differencesOf(report),
         firstRefused: firstRefusedOf(settled),
       };
     },

@@ -120,3 +120,25 @@ function groupOf(members: readonly Outcome[], namesMax: number): OutcomeGroup {
   }));
   return { kind, result, why, changes, count: members.length, objects };
 }
+
+/** Of the lines in a status: it stays small, and the report has the rest. */
+const LINES_MAX = 20;
+const LINE_MAX = 256;
+
+/** What was not kept and why, a line for each group, those with the most objects first; bounded, for a status. */
+export function differencesOf({ groups }: DefinitionsReport): string[] {
+  return groups
+    .toSorted((a, b) => b.count - a.count)
+    .slice(0, LINES_MAX)
+    .map(lineOf);
+}
+
+function lineOf({ kind, result, why, changes, count, objects }: OutcomeGroup): string {
+  const shown = (value: Json | undefined): string => (value === undefined ? 'none' : JSON.stringify(value));
+  const how = changes.map(({ field, from, to }) => `${field} ${shown(from)} to ${shown(to)}`).join(', ');
+  const reasons = [why, ...changes.map((change) => change.why)].filter((text) => text !== '');
+  const names = objects.flatMap((each) => each.names).slice(0, 3);
+  const more = count > names.length ? ', …' : '';
+  const line = `${count} ${kind.replaceAll('_', ' ')} ${result} (${names.join(', ')}${more}): ${how === '' ? '' : `${how}: `}${[...new Set(reasons)].join('; ')}`;
+  return line.length <= LINE_MAX ? line : `${line.slice(0, LINE_MAX - 1)}…`;
+}

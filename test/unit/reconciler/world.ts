@@ -388,7 +388,7 @@ export class World {
         const names = objectsAt(saved.definitions, 'queues').map((queue) => textAt(queue, 'name') ?? '');
         state.definitions = [...new Set([...state.definitions, ...names])];
         const counts = { kept: names.length, changed: 0, dropped: 0, refused: 0 };
-        return Promise.resolve({ counts, firstRefused: '', report: reportOf([]) });
+        return Promise.resolve({ counts, differences: [], firstRefused: '', report: reportOf([]) });
       },
     };
   }
