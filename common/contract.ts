@@ -29,6 +29,7 @@ export const ANNOTATION = {
   sidecarMode: 'quorumbridge.io/sidecar-mode',
   backendHost: 'quorumbridge.io/backend-host',
   tlsPort: 'quorumbridge.io/tls-port',
+  allowDowngrade: 'quorumbridge.io/allow-downgrade',
   status: 'quorumbridge.io/status',
   advancedConfig: 'quorumbridge.io/rabbitmq-advanced-config',
   conf: 'quorumbridge.io/rabbitmq-conf',

@@ -46,6 +46,8 @@ const PASSING = new Set<string>([
   UPGRADE_ANNOTATION.stamp,
   // It counts once, and would keep the proxy out that this upgrade needs.
   ANNOTATION.clientsReconfigured,
+  // Somebody allowed it once, of the cluster that was.
+  ANNOTATION.allowDowngrade,
 ]);
 
 /** What the RabbitMq's spec says about the cluster, as a spec of a RabbitmqCluster. */
@@ -215,6 +217,7 @@ export function clusterChanges(rabbitmq: KubeObject, cluster: KubeObject): JsonO
   const spec = valueAt(cluster, 'spec');
   const declared = copy(declaredSpec(rabbitmq));
   if (Number(declared['replicas']) < Number(valueAt(spec, 'replicas') ?? 1)) delete declared['replicas'];
+  delete named(objectsAt(declared, ...POD_SPEC, 'containers'), RABBITMQ_CONTAINER)?.['image'];
   const config = declared['rabbitmq'];
   if (isObject(config)) declared['rabbitmq'] = asDeclared(config, rabbitmq, cluster);
   const patch = difference(spec, declared);
@@ -235,6 +238,15 @@ function asDeclared(config: JsonObject, rabbitmq: KubeObject, cluster: KubeObjec
     result['advancedConfig'] = textOf('advancedConfig');
   }
   return result;
+}
+
+/** A merge patch after which RabbitMQ's pods have that image; undefined where they have. */
+export function imagePatch(cluster: KubeObject, image: string): JsonObject | undefined {
+  const before = valueAt(cluster, 'spec');
+  const spec: JsonObject = isObject(before) ? copy(before) : {};
+  putImage(spec, image);
+  const patch = difference(before, spec);
+  return isObject(patch) ? { spec: patch } : undefined;
 }
 
 /** A merge patch by which the webhook puts the proxy in, or takes it out unless something else asks for it. */

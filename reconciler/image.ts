@@ -1,5 +1,6 @@
-// Images of RabbitMQ: which version one has, and which one a version has.
+// Which image of RabbitMQ a version has.
 import { UPGRADE_ANNOTATION } from '../common/contract.ts';
+import { parseReference, parseVersionTag, versionOfImage } from '../common/image.ts';
 import { parseVersion, type Version } from '../common/version.ts';
 
 /** `why` is for people and names the way out. */
@@ -18,36 +19,12 @@ export interface ImageSources {
   readonly specImages: readonly (string | undefined)[];
 }
 
-interface Reference {
-  /** Up to the tag: registry, port and path. */
-  readonly name: string;
-  readonly tag: string | undefined;
-  readonly digest: string | undefined;
-}
-
-/** A reference as container runtimes take it (distribution's reference grammar). Their longest has some 400 characters. */
-const REFERENCE =
-  /^((?:[\w.-]+(?::\d+)?\/|\[[\da-fA-F:]+\](?::\d+)?\/)?[a-z\d][a-z\d._/-]*)(?::([\w][\w.-]{0,127}))?(?:@([A-Za-z\d+._-]+:[\da-fA-F]{32,}))?$/;
-const MAX_LENGTH = 1000;
-
-/** `3.13.7-management-alpine`: a version with two or three numbers and nothing, or what is built in, behind it. */
-const TAG = /^(v?)(\d{1,2}\.\d{1,3}(?:\.\d{1,4})?)((?:[-_].*)?)$/;
 /** Behind a version, what says that it was not one yet. */
 const PRERELEASE = /^-(?:alpha|beta|rc)[.-]?\d*(?=$|[-_])/;
 /** At the end of a tag, which build of the image it is: another version has other builds. */
 const BUILD = /[-_]r\d+$/;
 
 const WAY_OUT = `name the image by the annotation ${UPGRADE_ANNOTATION.targetImage} of the RabbitMq`;
-
-function parseReference(image: string): Reference | undefined {
-  const match = image.length > MAX_LENGTH ? null : REFERENCE.exec(image);
-  return match === null ? undefined : { name: match[1]!, tag: match[2], digest: match[3] };
-}
-
-/** The version that an image's tag begins with, as 4.2 or 4.2.1; undefined where it begins with none. */
-export function versionOfImage(image: string): string | undefined {
-  return TAG.exec(parseReference(image)?.tag ?? '')?.[2];
-}
 
 /**
  * The image that a version runs by: what the annotation names, else what the spec names if its tag fits, else the one that
@@ -80,20 +57,19 @@ function exchanged(image: string, version: string): ImageChoice {
   const reference = parseReference(image);
   if (reference === undefined)
     return refused(`spec.image of the RabbitmqCluster, ${quoted(image)}, is no image: ${WAY_OUT}`);
-  const found = TAG.exec(reference.tag ?? '');
+  const tag = parseVersionTag(reference.tag);
   const which = `the image of ${version} can't be told from ${quoted(image)}, which runs`;
   if (reference.digest !== undefined) return refused(`${which}: it is named by a digest; ${WAY_OUT}`);
-  if (found === null) return refused(`${which}: its tag does not begin with a version; ${WAY_OUT}`);
-  const suffix = found[3]!.replace(PRERELEASE, '');
+  if (tag === undefined) return refused(`${which}: its tag does not begin with a version; ${WAY_OUT}`);
+  const suffix = tag.suffix.replace(PRERELEASE, '');
   if (BUILD.test(suffix)) return refused(`${which}: its tag names a build of that version; ${WAY_OUT}`);
-  return { ok: true, image: `${reference.name}:${found[1]}${version}${suffix}` };
+  return { ok: true, image: `${reference.name}:${tag.prefix}${version}${suffix}` };
 }
 
 /** True for an image whose tag says that it is that version; of a version without a patch every patch is. */
 function fits(image: string, wanted: Version): boolean {
-  const tag = parseReference(image)?.tag ?? '';
-  const found = TAG.exec(tag);
-  return found !== null && !PRERELEASE.test(found[3]!) && isVersion(found[2]!, wanted);
+  const tag = parseVersionTag(parseReference(image)?.tag);
+  return tag !== undefined && !PRERELEASE.test(tag.suffix) && isVersion(tag.version, wanted);
 }
 
 function isVersion(text: string, wanted: Version): boolean {

@@ -129,7 +129,7 @@ class Running implements Elector {
     const { api, namespace, name, renewDeadlineMs, log } = this.#settings;
     // A request that hangs must leave time for another one. It is not cut off by an end of this process: a Lease that was
     // taken without knowing could not be given back.
-    const within = AbortSignal.timeout(Math.min(renewDeadlineMs / 2, REQUEST_MAX_MS));
+    const within = AbortSignal.timeout(Math.min(Math.ceil(renewDeadlineMs / 2), REQUEST_MAX_MS));
     try {
       // What this process wrote itself needs no reading.
       if (!this.leading || this.#lease === undefined)

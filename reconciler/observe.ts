@@ -8,6 +8,7 @@ import {
   UPGRADE_ANNOTATION,
   UPGRADE_PHASES,
 } from '../common/contract.ts';
+import { versionOfImage } from '../common/image.ts';
 import type { Api } from '../common/kube/api.ts';
 import { annotationOf, isDeleting, isProxyRequired } from '../common/kube/facts.ts';
 import { isObject, named, objectsAt, textAt, valueAt } from '../common/kube/json.ts';
@@ -18,7 +19,6 @@ import { readBackup } from './backup.ts';
 import { targetImage } from './gates.ts';
 import { intentOf } from './intent.ts';
 import { rehearse } from './rehearsal.ts';
-import { versionOfImage } from './image.ts';
 import type {
   Observed,
   ObservedBackup,

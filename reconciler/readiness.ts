@@ -12,8 +12,6 @@ export function isReady(observed: Observed): boolean {
 /** Why the cluster isn't ready, in one clause; "" when it is. */
 export function unreadiness({ rabbitmq, cluster, statefulSet, pods }: Observed): string {
   if (cluster === undefined) return `there is no RabbitmqCluster ${rabbitmq.name}`;
-  if (cluster.observedGeneration !== cluster.generation)
-    return 'the cluster operator has not seen the RabbitmqCluster yet';
   if (statefulSet === undefined || statefulSet.clusterUid !== cluster.uid)
     return 'the StatefulSet is not there yet';
   const { replicas, readyReplicas, updatedReplicas, currentRevision, updateRevision } = statefulSet;
@@ -23,7 +21,10 @@ export function unreadiness({ rabbitmq, cluster, statefulSet, pods }: Observed):
     const named = waiting.length > 0 ? ` (not: ${waiting.join(', ')})` : '';
     return `${readyReplicas} of ${replicas} nodes are ready${named}, ${updatedReplicas} up to date`;
   }
-  return cluster.allReplicasReady
+  if (!cluster.allReplicasReady)
+    return 'the RabbitmqCluster does not have the condition AllReplicasReady yet';
+  // Last: it says so only behind all that it does once every node is ready.
+  return cluster.observedGeneration === cluster.generation
     ? ''
-    : 'the RabbitmqCluster does not have the condition AllReplicasReady yet';
+    : 'the cluster operator is not done with the RabbitmqCluster yet';
 }

@@ -8,6 +8,7 @@ import {
   isProxyRequired,
   isUpgradeToQuorum,
 } from '../common/kube/facts.ts';
+import { textAt, valueAt } from '../common/kube/json.ts';
 import { REASONS } from './reasons.ts';
 import type { Reason } from './reasons.ts';
 import type { KubeObject } from '../common/kube/types.ts';
@@ -68,6 +69,11 @@ function whyOn(object: KubeObject, rabbitmq: KubeObject | undefined): Reason | u
   if ([object, rabbitmq].some((holder) => annotationOf(holder, ANNOTATION.inject) === 'true'))
     return 'inject-true';
   if (rabbitmq === undefined) return undefined;
+  const upgrade = valueAt(rabbitmq, 'status', 'upgrade');
+  const uid = textAt(object, 'metadata', 'uid');
+  // It is about to be deleted: with a proxy its pods would be replaced while what they hold is being saved.
+  if (uid !== undefined && uid === textAt(upgrade, 'clusterUid'))
+    return valueAt(upgrade, 'proxyBefore') === true ? 'proxy-required' : undefined;
   if (isProxyRequired(rabbitmq)) return 'proxy-required';
   return isUpgradeToQuorum(rabbitmq) ? 'upgrade-to-quorum' : undefined;
 }
@@ -101,4 +107,5 @@ const SWITCHES: readonly [string, readonly string[]][] = [
   [ANNOTATION.inject, ['true', 'false']],
   [ANNOTATION.enableProxy, ['true', 'false']],
   [ANNOTATION.clientsReconfigured, ['true', 'false']],
+  [ANNOTATION.allowDowngrade, ['true', 'false']],
 ];

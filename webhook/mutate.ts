@@ -2,6 +2,7 @@ import fastJsonPatch from 'fast-json-patch';
 import { ANNOTATION, KIND, PROXY_CONTAINER } from '../common/contract.ts';
 import { clusterTarget } from './cluster.ts';
 import { decide, decisionWarnings } from './decide.ts';
+import { imageWarnings } from './downgrade.ts';
 import { editWarnings } from './edits.ts';
 import { isDeleting, isKind } from '../common/kube/facts.ts';
 import { LIST_OF, chooseForm } from './form.ts';
@@ -48,6 +49,7 @@ export function mutate(input: MutateInput): MutateResult {
     return { allowed: true, decision, patch: [], object, warnings };
   }
   try {
+    warnings.push(...imageWarnings(input));
     return act(input, target, traces, decision, warnings);
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;

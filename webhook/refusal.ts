@@ -16,6 +16,11 @@ export class Refusal extends Error {
   }
 }
 
+/** A value as messages repeat it. */
+export function quoted(value: string): string {
+  return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+}
+
 /** A field's name as Kubernetes writes it: `spec.containers[0].image`, `metadata.annotations[quorumbridge.io/x]`. */
 export function fieldName(path: (string | number)[]): string {
   let name = '';

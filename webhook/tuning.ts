@@ -7,12 +7,14 @@ import {
   PRESETS,
   SIDECAR_MODES,
   TLS_PORTS,
+  UPGRADE_ANNOTATION,
 } from '../common/contract.ts';
+import { parseReference } from '../common/image.ts';
 import { annotationOf } from '../common/kube/facts.ts';
 import type { BackendHost, SidecarMode } from './form.ts';
 import { isObject, objectsAt, textAt, valueAt } from '../common/kube/json.ts';
 import { quantity } from '../common/kube/quantity.ts';
-import { Refusal } from './refusal.ts';
+import { Refusal, quoted } from './refusal.ts';
 import { parseRulesSource } from './rules.ts';
 import type { RulesSource } from './rules.ts';
 import type { Json, JsonObject, KubeObject } from '../common/kube/types.ts';
@@ -67,23 +69,12 @@ function refuse(key: string, problem: string): never {
   throw new Refusal(['metadata', 'annotations', key], problem);
 }
 
-function quoted(value: string): string {
-  return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
-}
-
 function readImage(object: KubeObject): string | undefined {
   const image = annotationOf(object, ANNOTATION.proxyImage);
   if (image === undefined) return undefined;
-  if (!isImage(image))
+  if (parseReference(image) === undefined)
     refuse(ANNOTATION.proxyImage, `${quoted(image)} is no image, expected [REGISTRY/]NAME[:TAG][@DIGEST]`);
   return image;
-}
-
-/** True for an image reference as container runtimes take it (distribution's reference grammar, without its lengths). */
-function isImage(text: string): boolean {
-  return /^(?:[\w.-]+(?::\d+)?\/|\[[\da-fA-F:]+\](?::\d+)?\/)?[a-z\d][a-z\d._/-]*(?::[\w][\w.-]{0,127})?(?:@[A-Za-z\d+._-]+:[\da-fA-F]{32,})?$/.test(
-    text,
-  );
 }
 
 function parse(key: string, text: string, expected: string): Json {
@@ -189,7 +180,8 @@ function readRules(object: KubeObject): RulesSource | undefined {
 
 /** Warnings about annotations with Quorumbridge's prefix that this version does not know. */
 export function unknownAnnotations(object: KubeObject): string[] {
-  const known = new Set<string>(Object.values(ANNOTATION));
+  // The stamp is the reconciler's own, on every cluster that an upgrade made.
+  const known = new Set<string>([...Object.values(ANNOTATION), UPGRADE_ANNOTATION.stamp]);
   const annotations = valueAt(object, 'metadata', 'annotations');
   return Object.keys(isObject(annotations) ? annotations : {})
     .filter((key) => key.startsWith(PREFIX) && !known.has(key))

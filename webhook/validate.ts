@@ -2,7 +2,7 @@ import { ANNOTATION } from '../common/contract.ts';
 import { annotationOf, isDeleting } from '../common/kube/facts.ts';
 import { textAt } from '../common/kube/json.ts';
 import { QUEUE_TYPES, phaseOf, queueTypeOf, replicasOf, targetOf } from '../common/kube/rabbitmq.ts';
-import { fieldName } from './refusal.ts';
+import { fieldName, quoted } from './refusal.ts';
 import type { KubeObject } from '../common/kube/types.ts';
 import { compareVersions, parseVersion } from '../common/version.ts';
 
@@ -64,18 +64,13 @@ export function validate(old: KubeObject | undefined, object: KubeObject): Valid
     const value = annotationOf(object, key);
     if (value === undefined || value === 'true' || value === 'false') continue;
     const field = fieldName(['metadata', 'annotations', key]);
-    warnings.push(`${field}: ${show(value)} is ignored: write "true" or "false"`);
+    warnings.push(`${field}: ${quoted(value)} is ignored: write "true" or "false"`);
   }
   return { errors, warnings };
 }
 
 type Add = (rule: Rule, path: string[], message: string) => void;
 type AddUnless = (isOld: boolean, rule: Rule, path: string[], message: string) => void;
-
-/** A value as messages repeat it. */
-function show(value: string): string {
-  return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
-}
 
 function checkName(old: KubeObject | undefined, object: KubeObject, add: Add): void {
   const name = textAt(object, 'metadata', 'name');
@@ -84,10 +79,10 @@ function checkName(old: KubeObject | undefined, object: KubeObject, add: Add): v
   const path = ['metadata', 'name'];
   if (!/^[a-z\d](?:[a-z\d-]*[a-z\d])?$/.test(name)) {
     const form = 'lower case letters, digits and "-", with a letter or digit at both ends';
-    add('name', path, `${show(name)} is no DNS label, which Services and pods are named by: use ${form}`);
+    add('name', path, `${quoted(name)} is no DNS label, which Services and pods are named by: use ${form}`);
   } else if (name.length > NAME_MAX) {
     const why = 'the label controller-revision-hash of its pods would exceed 63 characters';
-    add('name', path, `${show(name)} has ${name.length} characters, and ${why}: use at most ${NAME_MAX}`);
+    add('name', path, `${quoted(name)} has ${name.length} characters, and ${why}: use at most ${NAME_MAX}`);
   }
 }
 
@@ -98,7 +93,7 @@ function checkTarget(old: KubeObject | undefined, object: KubeObject, add: Add, 
   ];
   for (const [path, text] of spelled) {
     if (text === undefined || parseVersion(text) !== undefined) continue;
-    const message = `${show(text)} is no version: write two or three numbers, such as "4.2" or "4.2.1"`;
+    const message = `${quoted(text)} is no version: write two or three numbers, such as "4.2" or "4.2.1"`;
     addUnless(textAt(old, ...path) === text, 'target-version', path, message);
   }
   const target = targetOf(object);
@@ -110,7 +105,7 @@ function checkTarget(old: KubeObject | undefined, object: KubeObject, add: Add, 
   const has =
     current === undefined ? `the target so far, ${before?.text}` : `the running version, ${current}`;
   const way = `RabbitMQ can't be downgraded: name ${current ?? before?.text} or a later one`;
-  add('downgrade', target.path, `${show(target.text)} is older than ${has}, and ${way}`);
+  add('downgrade', target.path, `${quoted(target.text)} is older than ${has}, and ${way}`);
 }
 
 function checkScale(old: KubeObject | undefined, object: KubeObject, add: Add): void {
@@ -135,15 +130,15 @@ function checkQueueType(
   const [before, type] = [queueTypeOf(old), queueTypeOf(object)];
   if (type !== undefined && !QUEUE_TYPES.some((known) => known === type)) {
     const isOld = before === type;
-    addUnless(isOld, 'queue-type', path, `${show(type)} is no queue type: write ${QUEUE_TYPES.join(', ')}`);
+    addUnless(isOld, 'queue-type', path, `${quoted(type)} is no queue type: write ${QUEUE_TYPES.join(', ')}`);
     return;
   }
   const target = targetOf(object);
   const major = parseVersion(target?.text)?.major ?? 0;
   if (type !== undefined && type !== 'Quorum' && major >= 4) {
     const isOld = before === type && targetOf(old)?.text === target?.text;
-    const why = `${show(target!.text)} is the target, and RabbitMQ 4 has neither mirrored queues nor their policies`;
-    addUnless(isOld, 'queue-type-4', path, `${show(type)} is not possible, for ${why}: write "Quorum"`);
+    const why = `${quoted(target!.text)} is the target, and RabbitMQ 4 has neither mirrored queues nor their policies`;
+    addUnless(isOld, 'queue-type-4', path, `${quoted(type)} is not possible, for ${why}: write "Quorum"`);
   }
   const current = parseVersion(textAt(old, 'status', 'currentVersion'));
   const had = textAt(old, 'status', 'queueType') || before;
@@ -158,23 +153,23 @@ function checkTopology(old: KubeObject | undefined, object: KubeObject, addUnles
   const path = ['spec', 'topologyRef', 'namespace'];
   const [named, own] = [textAt(object, ...path), textAt(object, 'metadata', 'namespace')];
   if (!named || !own || named === own) return;
-  const message = `${show(named)} is another namespace than the object's own: write ${show(own)}, or leave it out`;
+  const message = `${quoted(named)} is another namespace than the object's own: write ${quoted(own)}, or leave it out`;
   addUnless(textAt(old, ...path) === named, 'topology-namespace', path, message);
 }
 
 function checkPhase(old: KubeObject | undefined, object: KubeObject, add: Add, warnings: string[]): void {
   const phase = phaseOf(old);
   if (phase === undefined) return;
-  const wait = `an upgrade is under way (status.upgradePhase is ${show(phase)}): wait until it is done`;
+  const wait = `an upgrade is under way (status.upgradePhase is ${quoted(phase)}): wait until it is done`;
   const [before, after] = [targetOf(old), targetOf(object)];
   const isReached = before !== undefined && before.text === textAt(old, 'status', 'currentVersion');
   const calledOff = waysBack(old);
   const isCalledOff = calledOff.target && (after === undefined || isRunning(old, after.text));
   if (before?.text !== after?.text && !isReached && !isCalledOff) {
     const { path, text } = (after ?? before)!;
-    const from = before === undefined ? '' : `, from ${show(before.text)},`;
+    const from = before === undefined ? '' : `, from ${quoted(before.text)},`;
     const change = after === undefined ? 'taken away' : `set${from}`;
-    add('phase-under-way', path, `${show(text)} can not be ${change} while ${wait}`);
+    add('phase-under-way', path, `${quoted(text)} can not be ${change} while ${wait}`);
   }
   const isMirroredAgain = calledOff.queueType && queueTypeOf(object) === 'Mirrored';
   if (queueTypeOf(old) === 'Quorum' && queueTypeOf(object) !== 'Quorum' && !isMirroredAgain) {

@@ -2,7 +2,7 @@
 import { ANNOTATION, FINALIZER, UPGRADE_ANNOTATION } from '../../common/contract.ts';
 import type { JsonObject } from '../../common/kube/types.ts';
 import { parseVersion } from '../../common/version.ts';
-import { clusterChanges, describesCluster, injectPatch } from '../cluster.ts';
+import { clusterChanges, describesCluster, imagePatch, injectPatch } from '../cluster.ts';
 import { condition, seconds } from '../conditions.ts';
 import { refusalOf, targetImage } from '../gates.ts';
 import { intentOf } from '../intent.ts';
@@ -180,13 +180,14 @@ function patchVersion(observed: Observed, target: string): Plan | undefined {
     ];
     return wait([readiness(observed), ...conditions, fine()], GATE_POLL_MS);
   }
-  if (cluster!.image !== image.image) {
+  const patch = imagePatch(cluster!.object, image.image);
+  if (patch !== undefined) {
     const note = `${rabbitmq.status.currentVersion} to ${target}: the image becomes ${image.image}, pod by pod; nothing is wiped`;
     return act(
       {
         do: 'patch cluster',
         uid: cluster!.uid,
-        patch: { spec: { image: image.image } },
+        patch,
         tell: [telling('PatchStarted', note)],
       },
       [],

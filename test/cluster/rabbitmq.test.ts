@@ -13,8 +13,10 @@ const DONE = { [ANNOTATION.clientsReconfigured]: 'true' };
 
 interface Carrier extends KubeObject {
   spec: {
+    image?: string;
     override?: { statefulSet?: { spec?: { template?: { spec?: { containers: { name: string }[] } } } } };
   };
+  status?: { conditions?: object[] };
 }
 
 function rabbitMq(name: string, spec: object = {}, annotations: Record<string, string> = {}): KubeObject {
@@ -254,6 +256,62 @@ await describeCluster(
         (await eventsOf('owner')).map((event) => String(event['reason'])).sort((a, b) => a.localeCompare(b)),
       ).toEqual(['ProxyInjected', 'ProxyRemoved']);
       expect(await metrics()).toMatch(/owner_lookups_total\{result="found",source="cache"\} [1-9]/);
+    });
+
+    it('refuses the image of an old manifest, unless the annotation allows it', async () => {
+      const image = 'rabbitmq:4.2-management';
+      await api.create(rabbitMq('upgraded', { queueType: 'Quorum' }));
+      await api.patch(
+        rabbitMq('upgraded'),
+        { status: { currentVersion: '4.2', upgradePhase: '' } },
+        { subresource: 'status' },
+      );
+      const object = { ...carrier('upgraded'), spec: { image } };
+      await api.create(object);
+      const old = { spec: { image: 'rabbitmq:3.10-management' } };
+      const put = async (annotations: Record<string, string>) =>
+        api.call<KubeObject>('PATCH', await api.path(object), {
+          body: { ...old, metadata: { annotations } },
+          type: 'application/merge-patch+json',
+          query: { dryRun: 'All' },
+        });
+      // The cache may be a moment behind, and then it is only warned about.
+      const refused = await eventually('the refusal', () =>
+        put({}).then(
+          () => false as const,
+          (error: unknown) => error as Error & { code: number },
+        ),
+      );
+      expect(refused).toMatchObject({
+        code: 422,
+        message: expect.stringContaining(
+          'denied the request: spec.image: "rabbitmq:3.10-management" is RabbitMQ 3.10, older than 4.2, which runs',
+        ),
+      });
+      const { body, warnings } = await put({ [ANNOTATION.allowDowngrade]: 'true' });
+      expect(body).toMatchObject(old);
+      expect(warnings.join()).toContain('allowed by the annotation');
+      expect(await api.patch(object, { spec: { image: 'rabbitmq:4.2.1' } })).toMatchObject({
+        spec: { image: 'rabbitmq:4.2.1' },
+      });
+    });
+
+    it('lets the cluster operator fill in the image of a new cluster, whatever ran before, and not that of an old one', async () => {
+      await api.create(rabbitMq('again'));
+      await api.patch(rabbitMq('again'), { status: { currentVersion: '9.9' } }, { subresource: 'status' });
+      await api.create(carrier('again'));
+      const { image } = await eventually('what the operator reports', async () => {
+        const { spec, status } = await api.read<Carrier>(carrier('again'));
+        return (status?.conditions ?? []).length > 0 && spec;
+      });
+      expect(image).toMatch(/rabbitmq/);
+      // As `kubectl replace` does with a manifest that leaves the image to the operator, which fills in its own.
+      const without = await api.patch<Carrier>(carrier('again'), { spec: { image: null } });
+      expect(without.spec.image).toBeUndefined();
+      await expect(api.patch(carrier('again'), { spec: { image: image! } })).rejects.toMatchObject({
+        code: 422,
+        message: expect.stringContaining('older than 9.9, which runs'),
+      });
     });
 
     it('leaves no Event after a dry run', async () => {

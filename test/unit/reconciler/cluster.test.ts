@@ -186,6 +186,7 @@ describe('a cluster of an upgrade', () => {
       'rabbitmq.openstack.org/clients-reconfigured': 'true',
       'rabbitmq.openstack.org/storage-wipe-needed': 'true',
       'quorumbridge.io/upgrade': '1',
+      'quorumbridge.io/allow-downgrade': 'true',
       'quorumbridge.io/inject': 'true',
       'quorumbridge.io/proxy-image': 'p:1',
     };
@@ -309,6 +310,12 @@ describe('changes of the RabbitMq’s spec', () => {
     ['more nodes', { replicas: 5 }, { replicas: 3 }, { replicas: 5 }],
     ['fewer nodes, which there will not be', { replicas: 1 }, { replicas: 3 }, undefined],
     ['another image, which versions decide', { image: 'x' }, { image: 'y' }, undefined],
+    [
+      'the same in the override',
+      overriding({ containers: [{ name: 'rabbitmq', image: 'x' }] }),
+      overriding({ containers: [{ name: 'rabbitmq', image: 'y' }] }),
+      undefined,
+    ],
     [
       'one field of many',
       { tls: { secretName: 'b' } },

@@ -1,6 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type ImageSources, imageFor, versionOfImage } from '../../../reconciler/image.ts';
+import { versionOfImage } from '../../../common/image.ts';
+import { type ImageSources, imageFor } from '../../../reconciler/image.ts';
 
 const DIGEST = `sha256:${'0123456789abcdef'.repeat(4)}`;
 const NOTHING: ImageSources = {
@@ -14,33 +15,6 @@ function chosen(sources: Partial<ImageSources>): string {
   const choice = imageFor({ ...NOTHING, ...sources });
   return choice.ok ? choice.image : `refused: ${choice.why}`;
 }
-
-describe('the version of an image', () => {
-  it.each<[string, string | undefined]>([
-    ['rabbitmq:3.13.7-management', '3.13.7'],
-    ['rabbitmq:3.12-management-alpine', '3.12'],
-    ['rabbitmq:4.2', '4.2'],
-    ['rabbitmq:v4.2.1', '4.2.1'],
-    ['registry.example:5000/team/rabbitmq:4.0.5', '4.0.5'],
-    ['[::1]:5000/rabbitmq:4.0', '4.0'],
-    [`rabbitmq:4.0@${DIGEST}`, '4.0'],
-    [`rabbitmq@${DIGEST}`, undefined],
-    ['rabbitmq', undefined],
-    ['registry.example:5000/rabbitmq', undefined],
-    ['rabbitmq:latest', undefined],
-    ['rabbitmq:4', undefined],
-    ['rabbitmq:4-management', undefined],
-    ['rabbitmq:4.2.1.9', undefined],
-    ['rabbitmq:4.2x', undefined],
-    ['kolla/rabbitmq:2024.1-ubuntu', undefined],
-    ['rabbitmq:management-4.2', undefined],
-    ['Not an image', undefined],
-    ['', undefined],
-    [`rabbitmq:4.2${'-x'.repeat(5000)}`, undefined],
-  ])('%s: %s', (image, version) => {
-    expect(versionOfImage(image)).toBe(version);
-  });
-});
 
 describe('the image of a version', () => {
   it.each<[string, Partial<ImageSources>, string]>([

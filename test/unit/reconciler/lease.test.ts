@@ -21,7 +21,7 @@ interface Replica {
 
 const running: Replica[] = [];
 
-function replica(store: LeaseStore, name: string): Replica {
+function replica(store: LeaseStore, name: string, more: Partial<typeof TIMES> = {}): Replica {
   const times: Pick<Replica, 'from' | 'to' | 'lost'> = {};
   const elector = startElector({
     api: store.api(name),
@@ -30,6 +30,7 @@ function replica(store: LeaseStore, name: string): Replica {
     identity: name,
     log,
     ...TIMES,
+    ...more,
     onLeading: (signal) => {
       times.from = performance.now();
       signal.addEventListener('abort', () => (times.to = performance.now()));
@@ -54,6 +55,15 @@ afterEach(async () => {
 });
 
 describe('leader election', () => {
+  it.each([333, 2000 / 3])(
+    'takes times that are no even number of milliseconds: %d',
+    async (renewDeadlineMs) => {
+      const one = replica(new LeaseStore(), 'one', { renewDeadlineMs });
+      await until('it leads', () => one.elector.leading);
+      expect(one.elector.failures).toBe(0);
+    },
+  );
+
   it('lets one of several lead, who keeps the Lease and counts no transitions', async () => {
     const store = new LeaseStore();
     const all = ['a', 'b', 'c'].map((name) => replica(store, name));

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { JsonObject } from '../../../common/kube/types.ts';
 import { ANNOTATION, UPGRADE_ANNOTATION } from '../../../common/contract.ts';
 import { plan } from '../../../reconciler/plan.ts';
 import type { ConditionNow, Observed, Plan, PlanSettings } from '../../../reconciler/types.ts';
@@ -81,14 +82,36 @@ describe('a cluster in its steady state', () => {
       { target: { text: '4.2.2', from: 'spec' }, specTarget: '4.2.2', annotations: {} },
       status,
     );
-    const old = cluster({ image: 'rabbitmq:4.2.1-management' });
-    expect(next(observed({ rabbitmq: asked, cluster: old })).step).toMatchObject({
+    const of = (image: string, spec: JsonObject = {}) =>
+      cluster({ image, object: { ...cluster().object, spec: { image, ...spec } } });
+    const old = 'rabbitmq:4.2.1-management';
+    expect(next(observed({ rabbitmq: asked, cluster: of(old) })).step).toMatchObject({
       do: 'patch cluster',
       patch: { spec: { image: 'rabbitmq:4.2.2-management' } },
     });
-    const rolled = cluster({ image: 'rabbitmq:4.2.2-management' });
+    const rolled = of('rabbitmq:4.2.2-management');
     expect(next(observed({ rabbitmq: asked, cluster: rolled })).step).toMatchObject({
       status: { currentVersion: '4.2.2' },
+    });
+    // An image in the override beats spec.image: the pods would stay as they are.
+    const containers = [{ name: 'rabbitmq', image: old }];
+    const override = { statefulSet: { spec: { template: { spec: { containers } } } } };
+    const overridden = of('rabbitmq:4.2.2-management', { override });
+    expect(next(observed({ rabbitmq: asked, cluster: overridden })).step).toMatchObject({
+      do: 'patch cluster',
+      patch: {
+        spec: {
+          override: {
+            statefulSet: {
+              spec: {
+                template: {
+                  spec: { containers: [{ name: 'rabbitmq', image: 'rabbitmq:4.2.2-management' }] },
+                },
+              },
+            },
+          },
+        },
+      },
     });
   });
 

@@ -103,6 +103,17 @@ describe('an upgrade from 3.10 to 4.2', () => {
     expect(world.wrongs).toEqual([]);
   });
 
+  it('is followed by a patch of the same minor version, in place', async () => {
+    const world = await begun();
+    await world.run(() => world.isAt('4.2'));
+    const { uid } = facts(world);
+    await world.annotate({ [ANNOTATION.targetVersion]: '4.2.3' });
+    await world.run(() => world.isAt('4.2.3'));
+    expect(textAt(world.cluster, 'spec', 'image')).toBe('rabbitmq:4.2.3-management');
+    expect(facts(world).uid).toBe(uid);
+    expect(world.wrongs).toEqual([]);
+  });
+
   it('of three nodes ends with three', async () => {
     const world = await begun({ replicas: 3 });
     const old = facts(world);

@@ -6,6 +6,7 @@ import { objectsAt, textAt, valueAt } from '../../../common/kube/json.ts';
 import { CLAIM, CLUSTER, POD, RABBITMQ, SECRET, STATEFUL_SET } from '../../../common/kube/resources.ts';
 import type { JsonObject, KubeObject } from '../../../common/kube/types.ts';
 import type { ToldEvent } from '../../../common/kube/events.ts';
+import { messageOf } from '../../../common/errors.ts';
 import { createLogger } from '../../../common/log.ts';
 import type { Broker } from '../../../reconciler/broker/access.ts';
 import { sha256Of } from '../../../reconciler/broker/definitions.ts';
@@ -14,6 +15,7 @@ import { reportOf } from '../../../reconciler/broker/report.ts';
 import type { ClientsLookup } from '../../../reconciler/clients.ts';
 import { type Reconcile, createReconciler } from '../../../reconciler/reconcile.ts';
 import type { PlanSettings } from '../../../reconciler/types.ts';
+import { imageWarnings } from '../../../webhook/downgrade.ts';
 import { Crash, MemoryApi, type Write } from '../../support/memory-api.ts';
 
 export const NAMESPACE = 'openstack';
@@ -155,7 +157,10 @@ export class World {
       // As the real one does, at admission.
       if (this.whims.webhook) this.inject();
     }
-    if (write.verb === 'patch' && write.resource === CLUSTER && this.whims.webhook) this.inject();
+    if (write.verb === 'patch' && write.resource === CLUSTER) {
+      this.#judgeImage(write);
+      if (this.whims.webhook) this.inject();
+    }
     if (this.crash?.when !== 'after') return;
     if (this.crash.at === this.writes || (this.crash.at === 'every change' && hasChanged)) this.#end('after');
   }
@@ -180,6 +185,18 @@ export class World {
     if (index === undefined) this.wrongs.push('deleted before the definitions were saved');
     if (this.pods.some((pod) => textAt(pod, 'metadata', 'labels', 'skipPreStopChecks') === undefined)) {
       this.wrongs.push('deleted before the pods were labelled');
+    }
+  }
+
+  /** The reconciler's own writes are none that the webhook would refuse, or only warn about. */
+  #judgeImage({ before }: Write): void {
+    const [object, rabbitmq] = [this.cluster, this.rabbitmq];
+    if (object === undefined || before === undefined || rabbitmq === undefined) return;
+    const owner = { state: 'found', rabbitmq } as const;
+    try {
+      this.wrongs.push(...imageWarnings({ object, oldObject: before, owner }));
+    } catch (error) {
+      this.wrongs.push(messageOf(error));
     }
   }
 

@@ -152,6 +152,17 @@ describe('the decision', () => {
     expect(decide(input({ owner: found({ proxyRequired } as JsonObject) })).reason).toBe(reason);
   });
 
+  it.each<[string, string, boolean, Reason]>([
+    ['that an upgrade is about to delete', 'old', false, 'not-required'],
+    ['that an upgrade is about to delete, which had the proxy', 'old', true, 'proxy-required'],
+    ['that an upgrade made', 'new', false, 'proxy-required'],
+  ])('requires the proxy for a cluster %s', (_name, uid, proxyBefore, reason) => {
+    const object = cluster({}, {});
+    const status = { ...UPGRADING, proxyRequired: true, upgrade: { clusterUid: 'old', proxyBefore } };
+    const given = { ...object, metadata: { ...object.metadata, uid } };
+    expect(decide(input({ object: given, stored: true, owner: found(status, TO_4) })).reason).toBe(reason);
+  });
+
   it.each<[string, JsonObject, JsonObject, JsonObject, boolean]>([
     ['3.9 to 4.2', UPGRADING, TO_4, {}, true],
     [

@@ -241,6 +241,7 @@ describe('annotations of a RabbitmqCluster', () => {
     expect(allowed(of('proxy-imagee', 'x')).warnings).toEqual([
       'annotation quorumbridge.io/proxy-imagee is not known and is ignored',
     ]);
+    expect(allowed(of('upgrade', '1')).warnings).toEqual([]);
   });
 });
 
