@@ -1,7 +1,6 @@
 // reflect-metadata has to come before @peculiar/x509, whose decorators need it.
 import 'reflect-metadata';
-import { randomBytes, webcrypto } from 'node:crypto';
-import { isIP } from 'node:net';
+import { randomBytes } from 'node:crypto';
 import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
@@ -11,13 +10,14 @@ import {
   type JsonGeneralName,
   KeyUsageFlags,
   KeyUsagesExtension,
-  PemConverter,
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
   X509Certificate,
   X509CertificateGenerator,
 } from '@peculiar/x509';
 import { UsageError } from '../common/errors.ts';
+import { ECDSA, type KeyKind, exportKey, generateKeys, readSigner, signerOf } from './keys.ts';
+import { canonicalAddress, isAddress, isDnsName } from './names.ts';
 
 /** A certificate and its private key (PKCS #8), both PEM. */
 export interface CertificateAndKey {
@@ -25,7 +25,6 @@ export interface CertificateAndKey {
   readonly key: string;
 }
 
-const keyAlgorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 const dayMs = 86_400_000;
 /** Certificates begin a little in the past, in milliseconds, for peers whose clock is behind. */
 export const BACKDATE_MS = 5 * 60_000;
@@ -53,39 +52,38 @@ function validity(days: number, now = Date.now(), until = Infinity): { notBefore
   return { notBefore: new Date(now - BACKDATE_MS), notAfter: new Date(Math.min(now + days * dayMs, until)) };
 }
 
-async function exportKey(key: webcrypto.CryptoKey): Promise<string> {
-  return `${PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', key), 'PRIVATE KEY')}\n`;
-}
-
-function generateKeys(): Promise<webcrypto.CryptoKeyPair> {
-  return webcrypto.subtle.generateKey(keyAlgorithm, true, ['sign', 'verify']);
-}
-
 /** The purposes a CA's certificate and a leaf's have in common with nothing else (RFC 5280 4.2.1.3, 4.2.1.9). */
 const caUsage = [
   new BasicConstraintsExtension(true, 0, true),
   new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
 ];
-const leafUsage = [
-  new BasicConstraintsExtension(false, undefined, true),
-  new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
-];
+function leafUsage({ type }: KeyKind): Extension[] {
+  // TLS 1.2 has key exchanges that encrypt to an RSA key.
+  const exchange = type === 'rsa' ? KeyUsageFlags.keyEncipherment : 0;
+  return [
+    new BasicConstraintsExtension(false, undefined, true),
+    new KeyUsagesExtension(KeyUsageFlags.digitalSignature | exchange, true),
+  ];
+}
 
 /**
- * Makes a certificate authority: ECDSA P-256, able to sign leaf certificates only.
+ * Makes a certificate authority, able to sign leaf certificates only.
  * @throws UsageError when the name has not 1 to 64 characters or `days` is not positive.
  */
 export async function makeCa({
   commonName,
   days,
   now,
+  key = ECDSA,
 }: {
   readonly commonName: string;
   readonly days: number;
   /** When its days begin, Unix time in milliseconds; default: now. */
   readonly now?: number | undefined;
+  readonly key?: KeyKind | undefined;
 }): Promise<CertificateAndKey> {
-  const keys = await generateKeys();
+  const keys = await generateKeys(key);
+  const signer = signerOf(key, keys.privateKey);
   const name = subject(commonName);
   const certificate = await X509CertificateGenerator.create({
     serialNumber: serialNumber(),
@@ -93,8 +91,8 @@ export async function makeCa({
     issuer: name,
     ...validity(days, now),
     publicKey: keys.publicKey,
-    signingKey: keys.privateKey,
-    signingAlgorithm: keyAlgorithm,
+    signingKey: signer.key,
+    signingAlgorithm: signer.algorithm,
     extensions: [...caUsage, await SubjectKeyIdentifierExtension.create(keys.publicKey)],
   });
   return { cert: `${certificate.toString('pem')}\n`, key: await exportKey(keys.privateKey) };
@@ -105,53 +103,60 @@ interface Leaf {
   readonly commonName: string;
   readonly days: number;
   readonly now?: number | undefined;
+  readonly key?: KeyKind | undefined;
   readonly extensions: readonly Extension[];
 }
 
-async function makeLeaf({ ca, commonName, days, now, extensions }: Leaf): Promise<CertificateAndKey> {
+/** Other makers of CAs than this one have other ways to a key identifier, and verifiers compare the two. */
+async function authorityKeyId(issuer: X509Certificate): Promise<Extension> {
+  const id = issuer.getExtension(SubjectKeyIdentifierExtension)?.keyId;
+  return id === undefined
+    ? AuthorityKeyIdentifierExtension.create(issuer)
+    : new AuthorityKeyIdentifierExtension(id);
+}
+
+async function makeLeaf({
+  ca,
+  commonName,
+  days,
+  now,
+  key = ECDSA,
+  extensions,
+}: Leaf): Promise<CertificateAndKey> {
   const issuer = new X509Certificate(ca.cert);
-  const signingKey = await webcrypto.subtle.importKey(
-    'pkcs8',
-    PemConverter.decodeFirst(ca.key),
-    keyAlgorithm,
-    false,
-    ['sign'],
-  );
-  const keys = await generateKeys();
+  const signer = readSigner(ca.key);
+  const keys = await generateKeys(key);
   const certificate = await X509CertificateGenerator.create({
     serialNumber: serialNumber(),
     subject: subject(commonName),
     issuer: issuer.subjectName,
     ...validity(days, now, issuer.notAfter.getTime()),
     publicKey: keys.publicKey,
-    signingKey,
-    signingAlgorithm: keyAlgorithm,
+    signingKey: signer.key,
+    signingAlgorithm: signer.algorithm,
     extensions: [
-      ...leafUsage,
+      ...leafUsage(key),
       ...extensions,
       await SubjectKeyIdentifierExtension.create(keys.publicKey),
-      await AuthorityKeyIdentifierExtension.create(issuer),
+      await authorityKeyId(issuer),
     ],
   });
   return { cert: `${certificate.toString('pem')}\n`, key: await exportKey(keys.privateKey) };
 }
 
-const dnsName =
-  /^(?=.{1,253}$)(?:\*\.)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i;
-
 function alternativeNames(dnsNames: readonly string[], ips: readonly string[]): JsonGeneralName[] {
   for (const name of dnsNames) {
-    if (!dnsName.test(name) || isIP(name) !== 0) {
+    if (!isDnsName(name)) {
       throw new UsageError(`${JSON.stringify(name)} is not a DNS name that a certificate can carry`);
     }
   }
   for (const ip of ips) {
-    if (isIP(ip) === 0)
+    if (!isAddress(ip))
       throw new UsageError(`${JSON.stringify(ip)} is not an IP address that a certificate can carry`);
   }
   const names = [
     ...[...new Set(dnsNames)].map((value): JsonGeneralName => ({ type: 'dns', value })),
-    ...[...new Set(ips)].map((value): JsonGeneralName => ({ type: 'ip', value })),
+    ...[...new Set(ips.map(canonicalAddress))].map((value): JsonGeneralName => ({ type: 'ip', value })),
   ];
   if (names.length === 0) throw new UsageError('a serving certificate needs a DNS name or an IP address');
   return names;
@@ -168,6 +173,7 @@ export async function makeServingCertificate({
   ips,
   days,
   now,
+  key,
 }: {
   readonly ca: CertificateAndKey;
   readonly dnsNames: readonly string[];
@@ -175,6 +181,7 @@ export async function makeServingCertificate({
   readonly days: number;
   /** When its days begin, Unix time in milliseconds; default: now. */
   readonly now?: number | undefined;
+  readonly key?: KeyKind | undefined;
 }): Promise<CertificateAndKey> {
   const names = alternativeNames(dnsNames, ips);
   return makeLeaf({
@@ -183,6 +190,7 @@ export async function makeServingCertificate({
     commonName: names.map(({ value }) => value).find((value) => value.length <= maxCommonName) ?? 'server',
     days,
     now,
+    key,
     extensions: [
       new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth]),
       new SubjectAlternativeNameExtension(names),
@@ -190,23 +198,41 @@ export async function makeServingCertificate({
   });
 }
 
+/** A user's name as RabbitMQ can take it from alternative names (ssl_cert_login_from): an address of mail, or a DNS name. */
+function clientNames(commonName: string): JsonGeneralName[] {
+  if (/^[\w.+-]+@[\w.-]+$/.test(commonName)) return [{ type: 'email', value: commonName }];
+  return isDnsName(commonName) ? [{ type: 'dns', value: commonName }] : [];
+}
+
 /**
- * Makes the certificate of a TLS client; `commonName` is what RabbitMQ's EXTERNAL authentication takes as user.
+ * Makes the certificate of a TLS client; `commonName` is what RabbitMQ's EXTERNAL authentication takes as user, and
+ * an alternative name too where it has the form of one.
  * @throws UsageError when the name has not 1 to 64 characters or `days` is not positive.
  */
 export async function makeClientCertificate({
   ca,
   commonName,
   days,
+  now,
+  key,
 }: {
   readonly ca: CertificateAndKey;
   readonly commonName: string;
   readonly days: number;
+  /** When its days begin, Unix time in milliseconds; default: now. */
+  readonly now?: number | undefined;
+  readonly key?: KeyKind | undefined;
 }): Promise<CertificateAndKey> {
+  const names = clientNames(commonName);
   return makeLeaf({
     ca,
     commonName,
     days,
-    extensions: [new ExtendedKeyUsageExtension([ExtendedKeyUsage.clientAuth])],
+    now,
+    key,
+    extensions: [
+      new ExtendedKeyUsageExtension([ExtendedKeyUsage.clientAuth]),
+      ...(names.length === 0 ? [] : [new SubjectAlternativeNameExtension(names)]),
+    ],
   });
 }

@@ -9,4 +9,5 @@ await runProcess({
   rewrite: () => import('./rewrite.ts'),
   report: () => import('./report.ts'),
   upgrade: () => import('./upgrade.ts'),
+  certs: () => import('./certs.ts'),
 });

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { type CommandSpec, configOption, defaultText, exitCodes } from '../../../cli/command.ts';
+import { command as certs } from '../../../cli/certs.ts';
 import { command as explain } from '../../../cli/explain.ts';
 import { command as inject } from '../../../cli/inject.ts';
 import { command as proxy } from '../../../cli/proxy.ts';
@@ -21,6 +22,7 @@ const commands: readonly CommandSpec[] = [
   rewrite,
   report,
   upgrade,
+  certs,
 ];
 
 /** The rows of the first table below a heading, without its two head lines. */
