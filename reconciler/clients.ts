@@ -36,8 +36,8 @@ export interface ClientsLookup {
 
 /** `status.clients` of a RabbitMq. */
 export interface ClientsStatus {
-  /** Clients that need the proxy now, as far as proxies could be asked. */
-  readonly needProxy: number;
+  /** Clients that need the proxy now; null while none is known and not every pod's proxy could be asked. */
+  readonly needProxy: number | null;
   /** Their names, those with the most connections first; at most 20. */
   readonly top: string[];
   /** ISO 8601: since when none needs it; null while one does, or while not every pod's proxy could be asked. */
@@ -136,8 +136,9 @@ export function clientsStatus({ told, why }: ClusterClients, replicas: number): 
   );
   const isKnown = why === undefined && unreachable === 0 && asked.length > 0;
   const since = Math.max(...asked.map(({ noneSince }) => noneSince ?? NaN));
+  const needProxy = Math.max(clients.size, Number(isNeeded));
   return {
-    needProxy: Math.max(clients.size, Number(isNeeded)),
+    needProxy: needProxy === 0 && !isKnown ? null : needProxy,
     top: sorted.slice(0, TOP_MAX).map(({ name }) => name),
     noneSince: isKnown && !isNeeded ? `${new Date(since).toISOString().slice(0, 19)}Z` : null,
     pods,
@@ -203,7 +204,7 @@ export function judgeRemoval(
     removeNow: false,
   });
   const { needProxy, top, noneSince, pods, unreachable, why } = clients;
-  if (needProxy > 0) {
+  if (needProxy !== null && needProxy > 0) {
     const names = top.slice(0, 3).join('; ');
     const more = needProxy > 3 ? `; and ${needProxy - 3} more` : '';
     const plural = needProxy === 1 ? 'client needs' : 'clients need';

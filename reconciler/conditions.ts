@@ -34,6 +34,7 @@ export const CONDITION_REASONS = {
     BrokerUnreachable: 'the management API does not answer, so that nothing can be saved',
     VersionMismatch: 'the broker says another version than status.currentVersion',
     MessagesWouldBeLost: 'queues hold messages that the wipe loses, and nobody has accepted that',
+    MessagesNotCounted: 'the broker has not counted the messages of a queue yet',
     BackupIncomplete: 'not everything is saved and read back yet',
     ApprovalRequired: 'somebody has to approve',
   },

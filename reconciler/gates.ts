@@ -13,6 +13,11 @@ export interface Refusal {
   readonly message: string;
 }
 
+/** True for what passes by itself within seconds: nobody has to be told. */
+export function isBrief({ reason }: Refusal): boolean {
+  return reason === 'MessagesNotCounted';
+}
+
 /**
  * The image that the target version runs by, or why it is not known.
  * @param snapshot the RabbitmqCluster that was, where it is gone
@@ -132,6 +137,13 @@ export function messagesRefusal(
   }
   if (broker.state === 'unknown') return { reason: 'BrokerUnreachable', message: broker.why };
   if (broker.queues === 0) return undefined;
+  if (broker.messages === 0) {
+    const names = broker.holding.slice(0, 10).map(({ vhost, name }) => `${vhost}/${name}`);
+    return {
+      reason: 'MessagesNotCounted',
+      message: `the broker has not counted the messages of ${names.join(', ')} yet, which it does within seconds of a queue's first use`,
+    };
+  }
   return {
     reason: 'MessagesWouldBeLost',
     message: `${holding(broker)}: consume them, or accept their loss by the annotation ${UPGRADE_ANNOTATION.acceptDataLoss}: "true"`,

@@ -2,10 +2,10 @@
 import { isDeepStrictEqual } from 'node:util';
 import { UPGRADE_ANNOTATION } from '../../common/contract.ts';
 import { condition } from '../conditions.ts';
-import { type Refusal, messagesRefusal, rehearsalRefusal } from '../gates.ts';
+import { type Refusal, isBrief, messagesRefusal, rehearsalRefusal } from '../gates.ts';
 import type { BackupRecord, Plan, PlanSettings, Telling } from '../types.ts';
 import { sameTarget } from '../versions.ts';
-import { type UnderWay, act, enter, fine, upgrading, wait, write } from './transition.ts';
+import { POLL_MS, type UnderWay, act, enter, fine, upgrading, wait, write } from './transition.ts';
 import { telling } from '../tellings.ts';
 
 const PHASE = 'DeletingResources';
@@ -106,10 +106,11 @@ function gone(observed: UnderWay): Plan {
   );
 }
 
-function blocked({ upgrade }: UnderWay, { reason, message }: Refusal): Plan {
+function blocked({ upgrade }: UnderWay, refusal: Refusal): Plan {
+  const { reason, message } = refusal;
   return wait(
     [upgrading(PHASE, upgrade, message), condition('UpgradeAllowed', false, reason, message), fine()],
-    BLOCKED_POLL_MS,
+    isBrief(refusal) ? POLL_MS : BLOCKED_POLL_MS,
   );
 }
 

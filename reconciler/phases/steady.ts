@@ -4,12 +4,12 @@ import type { JsonObject } from '../../common/kube/types.ts';
 import { parseVersion } from '../../common/version.ts';
 import { clusterChanges, describesCluster, imagePatch, injectPatch } from '../cluster.ts';
 import { condition, seconds } from '../conditions.ts';
-import { refusalOf, targetImage } from '../gates.ts';
+import { isBrief, refusalOf, targetImage } from '../gates.ts';
 import { intentOf } from '../intent.ts';
 import { unreadiness } from '../readiness.ts';
 import type { ConditionNow, Observed, Plan, PlanSettings, UpgradeRecord, WipeReason } from '../types.ts';
 import { isFourOrLater, sameTarget, versionPath } from '../versions.ts';
-import { act, fine, recorded, upgrading, wait, write } from './transition.ts';
+import { POLL_MS, act, fine, recorded, upgrading, wait, write } from './transition.ts';
 import { telling } from '../tellings.ts';
 
 /** What nobody can know of: a cluster of before, without a version in its annotations, image or answers (as the origin has it). */
@@ -133,8 +133,8 @@ function begin(observed: Observed, to: string, reason: WipeReason, settings: Pla
         proxyActive(observed),
         fine(),
       ],
-      GATE_POLL_MS,
-      [telling('UpgradeBlocked', message)],
+      isBrief(refusal) ? POLL_MS : GATE_POLL_MS,
+      isBrief(refusal) ? [] : [telling('UpgradeBlocked', message)],
     );
   }
   // The cluster may not go without the RabbitMq knowing, and the RabbitMq not before the cluster is back.

@@ -79,7 +79,7 @@ describe('status.clients', () => {
     ['a cluster without pods', { told: [] }, 0, 0, 'a pod is missing'],
   ])('never says so with %s', (_, clients, replicas, unreachable, why) => {
     expect(clientsStatus(clients, replicas)).toMatchObject({
-      needProxy: 0,
+      needProxy: null,
       noneSince: null,
       unreachable,
       why,

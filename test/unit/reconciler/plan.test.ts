@@ -179,6 +179,12 @@ describe('beginning an upgrade', () => {
       /3 persistent messages in 1 queue .*\/\/orders: 3.*accept-data-loss/,
     ],
     [
+      'messages that nobody has counted',
+      { broker: { ...full, messages: 0, holding: [{ ...holding, messages: undefined }] } },
+      'MessagesNotCounted',
+      /not counted the messages of \/\/orders/,
+    ],
+    [
       'a controller that wants approval',
       {},
       'ApprovalRequired',
@@ -195,7 +201,8 @@ describe('beginning an upgrade', () => {
 
   it.each(refusals)('waits, and says why, with %s', (_what, changes, reason, message, more) => {
     const planned = next(observed(changes), more);
-    expect(planned.step).toMatchObject({ do: 'wait', afterMs: 15_000 });
+    const afterMs = reason === 'MessagesNotCounted' ? 2000 : 15_000;
+    expect(planned.step).toMatchObject({ do: 'wait', afterMs });
     expect(said(planned, 'UpgradeAllowed')).toMatchObject({ status: 'False', reason });
     expect(said(planned, 'UpgradeAllowed')?.message).toMatch(message);
     expect(said(planned, 'Upgrading')).toMatchObject({ status: 'False', reason: 'Blocked' });
