@@ -114,6 +114,40 @@ describe('an upgrade from 3.10 to 4.2', () => {
     expect(world.wrongs).toEqual([]);
   });
 
+  it('takes the proxy out by evidence, after the time that the annotation names and no sooner', async () => {
+    const world = await begun();
+    await world.run(() => world.isAt('4.2'));
+    let needing: string[] = ['nova-compute'];
+    let noneSince: number | null = null;
+    world.clients.ask = () =>
+      Promise.resolve({
+        told: [
+          {
+            pod: `${NAME}-server-0`,
+            noneSince,
+            needing: needing.map((name) => ({ name, connections: 1, lastRewrite: '' })),
+          },
+        ],
+      });
+    await world.annotate({ [UPGRADE_ANNOTATION.autoRemoveAfter]: '72h' });
+    const removable = (): unknown => world.condition('ProxyRemovable')?.['reason'];
+    await world.run(() => removable() === 'ClientsNeedProxy');
+    expect(world.status('clients')).toMatchObject({ needProxy: 1, top: ['nova-compute'] });
+    [needing, noneSince] = [[], world.time];
+    await world.run(() => removable() === 'NotYet');
+    world.time += 71 * 3_600_000;
+    await world.rest();
+    expect(world.status('proxyRequired')).toBe(true);
+    world.time += 2 * 3_600_000;
+    await world.run(() => world.status('proxyRequired') === false);
+    await world.rest();
+    expect(world.told.map(({ reason }) => reason).slice(-3)).toEqual([
+      'ProxyAutoRemoved',
+      'ProxyNotRequired',
+      'ProxyRemoved',
+    ]);
+  });
+
   it('of three nodes ends with three', async () => {
     const world = await begun({ replicas: 3 });
     const old = facts(world);
