@@ -1,5 +1,5 @@
 import { UsageError } from '../common/errors.ts';
-import { type OptionTable, oneOf, seconds, text } from '../common/options.ts';
+import { type OptionTable, oneOf, text } from '../common/options.ts';
 import type { CommandSpec } from './command.ts';
 import { explainOptions } from './explain.ts';
 
@@ -34,14 +34,7 @@ export const upgradeOptions = {
     parse: oneOf(...OUTPUTS),
   },
   kubeconfig: explainOptions.kubeconfig,
-  timeout: {
-    name: 'timeout',
-    argument: 'SECONDS',
-    env: 'QUORUMBRIDGE_TIMEOUT',
-    description: 'How long the API server may take.',
-    default: 10,
-    parse: seconds({ min: 0.1, max: 3600 }),
-  },
+  timeout: explainOptions.timeout,
 } as const satisfies OptionTable;
 
 export const command: CommandSpec<typeof upgradeOptions> = {

@@ -128,12 +128,9 @@ async function restoreCredentials(
 ): Promise<Done> {
   const { namespace, name, uid } = rabbitmq;
   const { defaultUser: saved } = await readSaved(api, { namespace, name, uid, sequence }, signal);
+  // The operator fills in host, port and what else depends on the cluster.
   const kept = ['username', 'password', 'default_user.conf', 'provider', 'type'];
-  const data = Object.fromEntries(
-    kept.flatMap((key) =>
-      saved[key] === undefined ? [] : [[key, Buffer.from(saved[key]).toString('base64')]],
-    ),
-  );
+  const data = encoded(Object.fromEntries(Object.entries(saved).filter(([key]) => kept.includes(key))));
   const secret: KubeObject = {
     apiVersion: 'v1',
     kind: 'Secret',
