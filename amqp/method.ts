@@ -82,7 +82,8 @@ function readSpans(frame: Uint8Array, shortstrs: number): MethodSpans {
   return { nameStart, nameEnd, flagsAt, tableStart };
 }
 
-function skipShortstr(frame: Uint8Array, at: number, limit: number): number {
+/** The end of the short string whose length octet is at `at`. @throws WireError 502 when it reaches beyond `limit` */
+export function skipShortstr(frame: Uint8Array, at: number, limit: number): number {
   const end = at + 1 + (at < limit ? frame[at]! : 0);
   if (end > limit) throw new WireError(REPLY.syntaxError, 'short string cut off');
   return end;
@@ -212,7 +213,8 @@ export function encodeClose(replyCode: number, text: string, method = 0, channel
   return encodeMethod(channel, channel === 0 ? METHOD.connectionClose : METHOD.channelClose, args);
 }
 
-function cutUtf8(octets: Uint8Array, max: number): Uint8Array {
+/** UTF-8 cut to `max` octets at most, between two characters. */
+export function cutUtf8(octets: Uint8Array, max: number): Uint8Array {
   let end = Math.min(octets.length, max);
   // 10xxxxxx is inside a character: go back to where one begins
   while (end < octets.length && (octets[end]! & 0xc0) === 0x80) end--;

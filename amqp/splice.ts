@@ -140,7 +140,8 @@ function encodeEntry(key: string, value: Uint8Array): Uint8Array {
   return entry;
 }
 
-function writeUint32(octets: Uint8Array, at: number, number: number): void {
+/** Writes 4 octets, most significant first: the number modulo 2^32. */
+export function writeUint32(octets: Uint8Array, at: number, number: number): void {
   octets[at] = number >>> 24;
   octets[at + 1] = number >>> 16;
   octets[at + 2] = number >>> 8;
