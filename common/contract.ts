@@ -86,8 +86,11 @@ export const TLS_FOLDER = '/etc/rabbitmq-tls';
 /** Where the CA is mounted when it is no part of the volume at `TLS_FOLDER`. */
 export const TLS_CA_FOLDER = '/etc/rabbitmq-tls-ca';
 
-/** What the proxy does with declarations that RabbitMQ 4 refuses. The first is the default. */
-export const MODES = ['transparent', 'observe'] as const;
+/**
+ * What the proxy does: rewrites declarations that RabbitMQ 4 refuses, rewrites nothing, or rewrites and shares
+ * connections to the broker between clients. The first is the default.
+ */
+export const MODES = ['transparent', 'observe', 'pool'] as const;
 
 /**
  * How the proxy's container stands in the pod: among the others, as an init container that goes on running

@@ -59,6 +59,8 @@ export interface HostPort {
 
 const unitSeconds: Readonly<Record<string, number>> = { ms: 0.001, s: 1, m: 60, h: 3600 };
 
+const unitOctets: Readonly<Record<string, number>> = { '': 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
+
 function port(text: string): number {
   const value = /^\d{1,5}$/.test(text) ? Number(text) : NaN;
   if (!(value <= 65535)) throw new Error('expected a port from 0 to 65535');
@@ -115,6 +117,18 @@ export function seconds({ min = 0, max }: Bounds = {}): (text: string) => number
     const value = match === null ? NaN : Number(match[1]) * (unitSeconds[match[2] ?? 's'] ?? NaN);
     if (!(value >= min && value <= (max ?? Infinity))) {
       throw new Error(`expected a duration${range(min, max, ' seconds')}, such as 30, 30s, 500ms or 5m`);
+    }
+    return value;
+  };
+}
+
+/** Parser of a size, in octets, within the bounds: `65536`, `64KiB`, `16MiB`, `1GiB`. */
+export function octets({ min = 0, max }: Bounds = {}): (text: string) => number {
+  return (text) => {
+    const match = /^(\d{1,16})(KiB|MiB|GiB)?$/.exec(text);
+    const value = match === null ? NaN : Number(match[1]) * (unitOctets[match[2] ?? ''] ?? NaN);
+    if (!(value >= min && value <= (max ?? Number.MAX_SAFE_INTEGER))) {
+      throw new Error(`expected a size${range(min, max, ' octets')}, such as 65536, 64KiB or 16MiB`);
     }
     return value;
   };

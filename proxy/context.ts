@@ -1,5 +1,7 @@
 import type { Logger } from '../common/log.ts';
 import type { Backend } from './backend.ts';
+import type { Mode } from './ledger-document.ts';
+import type { Connect } from './link.ts';
 import type { Policies } from './policy/policy.ts';
 import type { Queues } from './queues.ts';
 import type { ClientRecords } from './record.ts';
@@ -18,13 +20,15 @@ export interface SessionLimits {
 
 /** What all sessions of a proxy share. */
 export interface SessionContext {
-  /** `transparent` rewrites what the broker would refuse; `observe` changes nothing and tells the ledger alone. */
-  readonly mode: 'transparent' | 'observe';
+  /** `transparent` and `pool` rewrite what the broker would refuse; `observe` changes nothing and tells the ledger alone. */
+  readonly mode: Mode;
   readonly policies: Policies;
   readonly clients: ClientRecords;
   readonly queues: Queues;
   readonly limits: SessionLimits;
   readonly backend: Backend;
+  /** Makes the way to the broker of a client that has said what it speaks. */
+  readonly connect: Connect;
   readonly stats: Stats;
   readonly log: Logger;
   /** Whether the text is told for the first time: what many clients meet is one line of the log and not thousands. */

@@ -77,6 +77,11 @@ export class Conversation {
     });
   }
 
+  /** The channel of the proxy's own questions, once it is known that there is one. */
+  get lookupChannel(): number | undefined {
+    return this.#lookup?.channel;
+  }
+
   #wantsOfClient(method: number): boolean {
     return this.#translation?.wants(method) ?? (this.#observing && ruleFor(method) !== undefined);
   }
@@ -144,12 +149,14 @@ export class Conversation {
 
   #tuned(tuneOk: Uint8Array): Uint8Array {
     if (this.#tune.length === 0) return tuneOk;
-    const agreement = this.#observing ? overhear(this.#tune, tuneOk) : agree(this.#tune, tuneOk);
+    const agreement = this.#observing
+      ? overhear(this.#tune, tuneOk)
+      : agree(this.#tune, tuneOk, this.#context.mode === 'pool');
     this.#agreement = agreement;
     this.fromClient.scanner.setFrameMax(agreement.clientFrameMax);
     this.fromBackend.scanner.setFrameMax(agreement.brokerFrameMax);
     this.fromBackend.splitAbove = agreement.splitAbove;
-    if (agreement.splitAbove > 0) this.#context.stats.rewrites['connection.tune-ok']++;
+    if (agreement.tooSmall) this.#context.stats.rewrites['connection.tune-ok']++;
     if (agreement.channelMax !== undefined) {
       this.fromClient.channelMax = agreement.channelMax;
       this.#lookup = new Lookup(agreement.channelMax + 1, (frame) => this.#send(frame));
@@ -203,10 +210,10 @@ export class Conversation {
 
   /** The broker has let the client in. */
   #letIn(): void {
-    const { clientAsked = 0, splitAbove = 0 } = this.#agreement ?? {};
+    const { clientAsked = 0, tooSmall = false } = this.#agreement ?? {};
     const who = { virtualHost: this.#virtualHost, address: this.#address, frameMax: clientAsked };
     this.#record = this.#context.clients.connected({ ...this.#client, ...who }, this.#brokerText);
-    if (splitAbove > 0) this.#record.rewritten('connection.tune-ok');
+    if (tooSmall) this.#record.rewritten('connection.tune-ok');
   }
 
   /**

@@ -6,14 +6,22 @@ export type HeaderKind = 'more' | 'amqp-0-9-1' | 'other-amqp' | 'noise';
 
 const AMQP = [0x41, 0x4d, 0x51, 0x50];
 
+/** 0-9-1, and its forerunners 0-9 and 0-8 as RabbitMQ takes them (rabbit_reader of 3.10 to 4.3). */
+const SAME_FRAMES: ReadonlySet<string> = new Set(['0 0 9 1', '1 1 0 9', '1 1 9 1', '1 1 8 0']);
+
 /** What a client speaks, from its first octets. */
 export function classifyHeader(octets: Uint8Array): HeaderKind {
   if (octets.subarray(0, AMQP.length).some((octet, i) => octet !== AMQP[i])) return 'noise';
   if (octets.length < HEADER_SIZE) return 'more';
-  const [, , , , id, instance, major] = octets;
-  // "AMQP" 0 0 9 1 is 0-9-1; brokers also take "AMQP" 1 1 0 9, 1 1 9 1 and 1 1 8 0 of 0-9 and 0-8.
-  if ((id === 0 && instance === 0 && major === 9) || (id === 1 && instance === 1)) return 'amqp-0-9-1';
-  return 'other-amqp';
+  const version = octets.subarray(AMQP.length, HEADER_SIZE).join(' ');
+  return SAME_FRAMES.has(version) ? 'amqp-0-9-1' : 'other-amqp';
+}
+
+/** Whether a header's version is one whose frames are those of 0-9-1, as brokers up to 3.13 take them. */
+export function isKnownVersion(octets: Uint8Array): boolean {
+  return ['0,0,9,1', '1,1,0,9', '1,1,9,1', '1,1,8,0'].includes(
+    octets.subarray(AMQP.length, HEADER_SIZE).join(),
+  );
 }
 
 /** What the octets of something that is not AMQP look like, for the log: what to look at first. */

@@ -10,10 +10,13 @@ import { readTlsFiles, type TlsFiles } from '../common/tls.ts';
 import { createBackend } from './backend.ts';
 import type { SessionContext } from './context.ts';
 import { Ledger } from './ledger.ts';
+import { connectDirectly } from './link.ts';
 import { type Accepted, listen, type Listener, type ListenerEvents, type TlsListener } from './listener.ts';
 import { createProxyMetrics } from './metrics.ts';
 import { formatListen, type ListenAddress, type ProxyOptions } from './options.ts';
 import { type LoadedRules, loadRules } from './policy/load.ts';
+import { type PoolOptions, readPoolOptions } from './pool/options.ts';
+import { type RunningPool, startPool } from './pool/start.ts';
 import { createProbe, type Probe } from './probe.ts';
 import { endpointsOf } from './proxy-protocol.ts';
 import { Queues } from './queues.ts';
@@ -43,12 +46,13 @@ export interface RunningProxy {
 }
 
 /**
- * Starts the transparent proxy: one connection to the backend for each client.
+ * Starts the proxy: with one connection to the backend for each client, or with connections that clients share.
  * @throws UsageError when options contradict each other, a file can't be read or used, or an address can't be listened on
  */
 export async function startProxy(options: ProxyOptions, log: Logger): Promise<RunningProxy> {
   const secure = tlsListener(options);
-  const server = new ProxyServer(options, loadRules(options), log);
+  const pool = readPoolOptions(options.mode, options);
+  const server = new ProxyServer(options, loadRules(options), pool, log);
   try {
     await server.start(secure);
   } catch (error) {
@@ -70,6 +74,7 @@ class ProxyServer implements RunningProxy {
   readonly #encrypted = new Set<Socket>();
   readonly #context: SessionContext;
   readonly #probe: Probe;
+  readonly #pool: RunningPool | undefined;
   readonly #timers: NodeJS.Timeout[] = [];
   #unwatch: (() => void) | undefined;
   #admin: Admin | undefined;
@@ -79,11 +84,18 @@ class ProxyServer implements RunningProxy {
   readonly #told = new Set<string>();
   #emptied: (() => void) | undefined;
 
-  constructor(options: ProxyOptions, rules: LoadedRules, log: Logger) {
+  constructor(options: ProxyOptions, rules: LoadedRules, pool: PoolOptions | undefined, log: Logger) {
     this.#options = options;
     this.#rules = rules;
     this.#log = log;
     const backend = createBackend(options);
+    const limits = {
+      handshakeTimeout: options.handshakeTimeout * 1000,
+      connectTimeout: options.connectTimeout * 1000,
+      idleTimeout: options.idleTimeout * 1000,
+    };
+    this.#pool =
+      pool === undefined ? undefined : startPool(pool, { backend, limits, stats: this.#stats, log });
     this.#ledger = new Ledger({ mode: options.mode, limit: options.clientRecords });
     this.#probe = createProbe(backend, options.connectTimeout * 1000);
     this.#context = {
@@ -92,13 +104,10 @@ class ProxyServer implements RunningProxy {
       policies: rules.policies,
       clients: this.#ledger,
       backend,
+      connect: this.#pool?.connect ?? connectDirectly(backend),
       stats: this.#stats,
       log,
-      limits: {
-        handshakeTimeout: options.handshakeTimeout * 1000,
-        connectTimeout: options.connectTimeout * 1000,
-        idleTimeout: options.idleTimeout * 1000,
-      },
+      limits,
       isNews: (text) => this.#isNews(text),
       opened: () => this.#probe.proven(),
       ended: (session) => this.#sessionEnded(session),
@@ -234,6 +243,7 @@ class ProxyServer implements RunningProxy {
   #sweep(): void {
     const now = performance.now();
     for (const session of this.#sessions) session.sweep(now);
+    this.#pool?.sweep(now);
   }
 
   #logStats(): void {
@@ -283,6 +293,7 @@ class ProxyServer implements RunningProxy {
     for (const listener of this.listeners) listener.close();
     for (const session of this.#sessions) session.destroy();
     for (const socket of this.#encrypted) socket.destroy();
+    this.#pool?.close();
     if (this.#admin !== undefined && this.#options.statsInterval > 0) this.#logStats();
     await this.#admin?.close();
     this.#admin = undefined;

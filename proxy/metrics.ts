@@ -1,5 +1,6 @@
 import { createMetrics, type Metrics } from '../common/metrics.ts';
 import type { Ledger } from './ledger.ts';
+import { addPoolMetrics } from './pool/metrics.ts';
 import type { Stats } from './stats.ts';
 
 /** The proxy's metrics (documented in docs/proxy.md), read from its counters and its ledger at each scrape. */
@@ -91,5 +92,6 @@ export function createProxyMetrics(stats: Stats, ledger: Ledger): Metrics {
     'Tries to read the certificate again that failed.',
     () => stats.certificate.failures,
   );
+  addPoolMetrics(metrics, stats.pool);
   return metrics;
 }

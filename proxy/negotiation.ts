@@ -20,6 +20,8 @@ export interface Agreement {
   readonly brokerFrameMax: number;
   /** Payloads of more octets don't fit the client; 0: all do. */
   readonly splitAbove: number;
+  /** The broker would have refused the client's frame_max. */
+  readonly tooSmall: boolean;
   /** The highest channel that the client may use; the proxy has the one above it. undefined: there is none for it. */
   readonly channelMax: number | undefined;
 }
@@ -35,27 +37,31 @@ export function offer(tune: Uint8Array): Uint8Array {
 
 /**
  * The smaller of both frame_max holds (section 1.4.2.6). RabbitMQ since 4.1 ends the connection of a client that asks for
- * less than 8192: it gets its own proposal, and what is too large for the client has to be cut.
+ * less than 8192: it gets its own proposal, and what is too large for the client has to be cut. On a connection that
+ * clients share, whatever is less than the broker's proposal is such.
  *
  * @param proposed the broker's connection.tune, as it sent it
  * @param clients the client's connection.tune-ok
+ * @param shared whether clients share the connection to the broker
  */
-export function agree(proposed: Uint8Array, clients: Uint8Array): Agreement {
+export function agree(proposed: Uint8Array, clients: Uint8Array, shared = false): Agreement {
   const channels = agreeOnChannels(readChannelMax(proposed) || CHANNEL_MAX, clients);
   const offered = readFrameMax(proposed);
   const asked = readFrameMax(clients);
   const agreed = smaller(asked, offered);
-  const small = asked > 0 && asked < BROKER_FRAME_MIN_SIZE && (offered === 0 || offered > asked);
-  if (!small) {
+  const less = asked > 0 && (offered === 0 || offered > asked);
+  const tooSmall = less && asked < BROKER_FRAME_MIN_SIZE;
+  if (!tooSmall && !(less && shared)) {
     return {
       ...channels,
       clientAsked: asked,
       clientFrameMax: agreed,
       brokerFrameMax: agreed,
       splitAbove: 0,
+      tooSmall,
     };
   }
-  const upstream = Math.min(offered || INITIAL_FRAME_MAX, INITIAL_FRAME_MAX);
+  const upstream = shared ? offered : Math.min(offered || INITIAL_FRAME_MAX, INITIAL_FRAME_MAX);
   return {
     ...channels,
     tuneOk: withFrameMax(channels.tuneOk, upstream),
@@ -63,6 +69,7 @@ export function agree(proposed: Uint8Array, clients: Uint8Array): Agreement {
     clientFrameMax: agreed,
     brokerFrameMax: upstream,
     splitAbove: agreed - FRAME_OVERHEAD,
+    tooSmall,
   };
 }
 
@@ -76,6 +83,7 @@ export function overhear(proposed: Uint8Array, clients: Uint8Array): Agreement {
     clientFrameMax: agreed,
     brokerFrameMax: agreed,
     splitAbove: 0,
+    tooSmall: false,
     channelMax: undefined,
   };
 }

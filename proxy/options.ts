@@ -12,6 +12,7 @@ import {
   seconds,
   text,
 } from '../common/options.ts';
+import { poolOptions } from './pool/options.ts';
 
 /** Where the proxy listens; without a scheme, TLS when there is a certificate. */
 export interface ListenAddress extends HostPort {
@@ -127,10 +128,11 @@ export const proxyOptions = {
     argument: 'MODE',
     env: 'QUORUMBRIDGE_MODE',
     description:
-      'What is done about what RabbitMQ 4 refuses: transparent rewrites it; observe changes nothing and records what clients would need.',
+      'What is done about what RabbitMQ 4 refuses: transparent rewrites it; observe changes nothing and records what clients would need; pool rewrites it too, and shares connections to the backend between clients.',
     default: 'transparent',
     parse: oneOf(...MODES),
   },
+  ...poolOptions,
   preset: {
     name: 'preset',
     argument: 'NAME',

@@ -1,12 +1,18 @@
 import type { Socket } from 'node:net';
 
+/** Where octets come from, as far as it can be held back. */
+export interface Source {
+  pause(): void;
+  resume(): void;
+}
+
 /**
  * Writes one socket's octets to another and holds the source back while the destination is behind: what is under way
  * is never more than one chunk of the source and what the destination's own buffer takes.
  */
 export class Outlet {
   readonly #destination: Socket;
-  readonly #source: Socket;
+  readonly #source: Source;
   /** Encrypting copies the octets at once; a plain socket goes on using them until the kernel has taken all. */
   readonly #copies: boolean;
   /** Writes that the destination hasn't taken yet, or given up. */
@@ -25,7 +31,7 @@ export class Outlet {
     if (!this.#onHold) this.#source.resume();
   };
 
-  constructor(source: Socket, destination: Socket, copies: boolean) {
+  constructor(source: Source, destination: Socket, copies: boolean) {
     this.#source = source;
     this.#destination = destination;
     this.#copies = copies;

@@ -1,11 +1,13 @@
 import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
 import { PROTOCOL_HEADER, REPLY, REPLY_NAME } from '../amqp/constants.ts';
 import type { WireError } from '../amqp/error.ts';
 import { encodeClose } from '../amqp/method.ts';
 import type { SessionContext } from './context.ts';
 import { Conversation } from './conversation.ts';
 import type { ProxyErrorCode } from './errors.ts';
-import { classifyHeader, describeNoise, HEADER_SIZE } from './header.ts';
+import { classifyHeader, describeNoise, HEADER_SIZE, isKnownVersion } from './header.ts';
+import type { Link } from './link.ts';
 import { Outlet } from './outlet.ts';
 import type { Endpoints } from './proxy-protocol.ts';
 
@@ -28,8 +30,7 @@ export class Session {
   #deadline: number;
   #client!: Socket;
   #clientTls = false;
-  #backend: Socket | undefined;
-  #toBackend: Outlet | undefined;
+  #backend: Link | undefined;
   #toClient: Outlet | undefined;
   /** Octets of the client that came before there was a backend to send them to. */
   #early: Uint8Array = new Uint8Array(0);
@@ -67,14 +68,10 @@ export class Session {
     client.on('error', (error) =>
       this.#context.log.debug({ ...this.#who(), err: error.message }, 'client socket error'),
     );
-    this.#listen(client, () => this.#clientEnded());
-  }
-
-  /** A socket ends in halves: 'end' is what it sends, 'close' is all of it, with or without an 'end' before. */
-  #listen(socket: Socket, ended: () => void): void {
-    socket.on('end', () => this.#guard(ended));
-    socket.on('close', () => {
-      this.#guard(ended);
+    // A socket ends in halves: 'end' is what it sends, 'close' is all of it, with or without an 'end' before.
+    client.on('end', () => this.#guard(() => this.#clientEnded()));
+    client.on('close', () => {
+      this.#guard(() => this.#clientEnded());
       this.#guard(() => this.#socketClosed());
     });
   }
@@ -93,7 +90,7 @@ export class Session {
         break;
       case 'raw':
         this.#octets += length;
-        this.#toBackend!.write([chunk.subarray(0, length)], lent);
+        this.#backend!.write([chunk.subarray(0, length)], lent);
         break;
       case 'handshake':
       case 'open':
@@ -119,7 +116,9 @@ export class Session {
   }
 
   #receiveBackend(chunk: Uint8Array, length: number, lent: boolean): void {
-    this.#context.stats.octetsFromBackend += length;
+    // What comes over connections that clients share is counted there.
+    const counted = this.#context.mode !== 'pool';
+    if (counted) this.#context.stats.octetsFromBackend += length;
     this.#octets += length;
     const relay = this.#conversation?.fromBackend;
     if (relay === undefined || this.#state === 'raw' || this.#speaksOtherVersion(chunk)) {
@@ -131,7 +130,7 @@ export class Session {
     const pieces = relay.push(chunk, length);
     this.#readingBackend = false;
     this.#toClient!.write(pieces, lent);
-    this.#context.stats.framesFromBackend += relay.scanner.frames - before;
+    if (counted) this.#context.stats.framesFromBackend += relay.scanner.frames - before;
     if (this.#lastWords !== undefined && relay.stopped) this.#sayLastWords();
     else if (relay.error !== undefined) this.#brokerFault(relay.error, relay.unsplittable);
   }
@@ -156,8 +155,12 @@ export class Session {
   #readHeader(): void {
     const kind = classifyHeader(this.#early);
     if (kind === 'more') return;
-    if (kind === 'noise') {
-      this.#report('CLIENT_PROTOCOL_HEADER', describeNoise(this.#early, this.#clientTls));
+    if (kind === 'noise' || (this.#context.mode === 'pool' && !isKnownVersion(this.#early))) {
+      const noise =
+        kind === 'noise'
+          ? describeNoise(this.#early, this.#clientTls)
+          : 'the client speaks another version of AMQP: pool mode has 0-9-1 only';
+      this.#report('CLIENT_PROTOCOL_HEADER', noise);
       this.#client.end(PROTOCOL_HEADER); // section 4.2.2: answer with what is spoken here, and close
       this.#enterClosing();
       return;
@@ -174,34 +177,43 @@ export class Session {
   }
 
   #connect(): void {
-    const { backend, limits } = this.#context;
+    const { connect, limits } = this.#context;
     this.#state = 'connecting';
     this.#deadline = performance.now() + limits.connectTimeout;
     this.#client.pause();
-    const socket = backend.connect((chunk, length, lent) =>
-      this.#guard(() => this.#receiveBackend(chunk, length, lent)),
-    );
-    this.#backend = socket;
-    this.#toBackend = new Outlet(this.#client, socket, backend.tls);
-    this.#toClient = new Outlet(socket, this.#client, this.#clientTls);
-    socket.once(backend.tls ? 'secureConnect' : 'connect', () => this.#guard(() => this.#connected(socket)));
-    socket.on('error', (error) => this.#guard(() => this.#backendFailed(error)));
-    this.#listen(socket, () => this.#backendEnded());
+    const link = connect({
+      id: this.id,
+      socket: this.#client,
+      endpoints: this.#endpoints,
+      tlsIdentity: tlsIdentityOf(this.#client),
+      lookupChannel: () => this.#conversation?.lookupChannel,
+      events: {
+        guard: (work) => this.#guard(work),
+        connected: () => this.#guard(() => this.#connected()),
+        receive: (chunk, length, lent) => this.#guard(() => this.#receiveBackend(chunk, length, lent)),
+        failed: (error) => this.#guard(() => this.#backendFailed(error)),
+        refused: (code, replyCode, text, method) =>
+          this.#guard(() => this.fail(code, replyCode, text, method)),
+        rejected: (code, text) => this.#guard(() => this.#reject(code, text)),
+        ended: () => this.#guard(() => this.#backendEnded()),
+        closed: () => this.#guard(() => this.#socketClosed()),
+      },
+    });
+    this.#backend = link;
+    this.#toClient = new Outlet(link, this.#client, this.#clientTls);
   }
 
-  #connected(socket: Socket): void {
+  #connected(): void {
     if (this.#state !== 'connecting') return;
-    const { backend, limits } = this.#context;
-    const announced = backend.header(this.#endpoints);
-    if (announced !== undefined) socket.write(announced);
-    socket.write(this.#early.subarray(0, HEADER_SIZE));
+    const link = this.#backend!;
+    link.write([this.#early.subarray(0, HEADER_SIZE)], false);
     const rest = this.#early.subarray(HEADER_SIZE);
     this.#early = new Uint8Array(0);
     this.#state = this.#conversation === undefined ? 'raw' : 'handshake';
-    this.#deadline = performance.now() + limits.handshakeTimeout;
+    this.#deadline = performance.now() + this.#context.limits.handshakeTimeout;
     this.#octets += HEADER_SIZE + rest.length;
     this.#client.resume();
-    if (this.#state === 'raw') this.#toBackend!.write([rest], false);
+    if (this.#state === 'raw') this.#backend!.write([rest], false);
     else this.#relayFromClient(rest, rest.length, false);
   }
 
@@ -211,7 +223,7 @@ export class Session {
 
   #passToBroker(pieces: readonly Uint8Array[], lent: boolean): void {
     const { fromClient } = this.#conversation!;
-    this.#toBackend!.write(pieces, lent);
+    this.#backend!.write(pieces, lent);
     const { frames } = fromClient.scanner;
     this.#context.stats.framesFromClients += frames - this.#clientFrames;
     this.#clientFrames = frames;
@@ -219,9 +231,9 @@ export class Session {
       const { replyCode, message, method } = fromClient.error;
       this.fail('CLIENT_FRAME', replyCode, message, method);
     } else if (fromClient.holding) {
-      this.#toBackend!.hold();
+      this.#backend!.hold();
       this.#conversation!.unhold();
-    } else this.#toBackend!.proceed();
+    } else this.#backend!.proceed();
   }
 
   #existing(method: string, refusal: string): void {
@@ -296,7 +308,7 @@ export class Session {
     // In the handshake a bare end is a broker's answer (wrong credentials, frame_max too small): clients know it.
     this.#client.end();
     this.#backend?.end();
-    this.#toBackend?.release();
+    this.#backend?.release();
     this.#enterClosing();
   }
 
@@ -314,7 +326,7 @@ export class Session {
       return;
     }
     this.#endBackend(text);
-    this.#toBackend?.release();
+    this.#backend?.release();
     const relay = this.#conversation?.fromBackend;
     if (relay === undefined || before === 'raw') {
       this.#client.end();
@@ -326,6 +338,16 @@ export class Session {
     if (this.#readingBackend) return;
     if (relay.atBoundary) this.#sayLastWords();
     else if (code === 'BACKEND_LOST' || relay.error !== undefined) this.#client.destroy();
+  }
+
+  /** Ends the session for a reason that the client isn't told. */
+  #reject(code: ProxyErrorCode, text: string): void {
+    if (this.#state === 'closing' || this.#state === 'closed') return;
+    this.#report(code, text);
+    this.#enterClosing();
+    this.#client.end();
+    this.#backend?.end();
+    this.#backend?.release();
   }
 
   #sayLastWords(): void {
@@ -372,9 +394,11 @@ export class Session {
 
   /** Looks at the session's deadline; called a few times a second. */
   sweep(now: number): void {
+    this.#backend?.sweep(now);
     switch (this.#state) {
       case 'header':
       case 'handshake':
+        if (this.#backend?.connecting === true) this.#deadline = now + this.#context.limits.handshakeTimeout;
         if (now > this.#deadline) {
           const seconds = this.#context.limits.handshakeTimeout / 1000;
           this.fail('HANDSHAKE_TIMEOUT', REPLY.connectionForced, `the handshake took more than ${seconds} s`);
@@ -427,4 +451,10 @@ export class Session {
     const level = code === 'CLIENT_LOST' || code === 'DRAIN' || code === 'IDLE_TIMEOUT' ? 'info' : 'warn';
     this.#context.log[level]({ ...this.#who(), code, ...more }, text);
   }
+}
+
+/** The SHA-256 of the certificate that a TLS client showed, '' without one. */
+function tlsIdentityOf(socket: Socket): string {
+  if (!(socket instanceof TLSSocket)) return '';
+  return socket.getPeerX509Certificate()?.fingerprint256 ?? '';
 }

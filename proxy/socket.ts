@@ -16,6 +16,9 @@ const GROWTH = 64 * 1024 * 1024;
 
 let grown = 0;
 
+/** The buffers that {@link keepReadBuffer} knows. */
+const buffers = new WeakMap<Socket, ReadBuffer>();
+
 /**
  * The buffer that a socket reads into. Reads that fill it make it grow, and runs of small ones shrink it: large buffers
  * cost a fifth of the CPU per octet in bulk, and idle connections must not keep them.
@@ -23,14 +26,22 @@ let grown = 0;
 class ReadBuffer {
   #buffer = Buffer.allocUnsafeSlow(SMALLEST);
   #smallReads = 0;
+  #isKept = false;
+
+  /** Leaves the buffer to whoever needs what was just read: the next read goes into another one. */
+  abandon(): void {
+    this.#isKept = true;
+  }
 
   /** The buffer for the next read, after one of `length` octets. */
   next(length: number): Buffer {
     const size = this.#buffer.length;
+    const isKept = this.#isKept;
+    this.#isKept = false;
     if (length === size && size < LARGEST && grown + size * 3 <= GROWTH) return this.#resize(size * 4);
     if (size === SMALLEST || length > size / 16) this.#smallReads = 0;
     else if (++this.#smallReads >= SMALL_READS) return this.#resize(size / 4);
-    return this.#buffer;
+    return isKept ? this.#resize(size) : this.#buffer;
   }
 
   get current(): Buffer {
@@ -75,7 +86,17 @@ export function connectPlain(to: { host: string; port: number }, receive: Receiv
     keepAliveInitialDelay: 60_000,
     onread: onread(buffer, receive),
   };
-  return net.connect(options).once('close', () => buffer.release());
+  const socket = net.connect(options).once('close', () => buffer.release());
+  buffers.set(socket, buffer);
+  return socket;
+}
+
+/**
+ * To be called while a chunk of {@link connectPlain}'s socket is being received: it is lent no more, and its receiver's
+ * for as long as it likes.
+ */
+export function keepReadBuffer(socket: Socket): void {
+  buffers.get(socket)?.abandon();
 }
 
 /** Sends the octets of a socket that has no `onread` (TLS) to `receive`. */

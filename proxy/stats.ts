@@ -1,6 +1,7 @@
 import { CertificateStats } from '../common/certificate-watch.ts';
 import type { ProxyErrorCode } from './errors.ts';
 import { PROXY_ERRORS } from './errors.ts';
+import { PoolStats } from './pool/stats.ts';
 import { MEANING_CHANGES, REWRITTEN_METHODS } from './rules/rule.ts';
 
 /** What the proxy counts: plain fields, written on the way of the octets and read at a scrape or for a log line. */
@@ -23,6 +24,8 @@ export class Stats {
   framesFromBackend = 0;
   /** Connections that the proxy ended or refused, by error code. */
   readonly errors = zeros(Object.keys(PROXY_ERRORS) as ProxyErrorCode[]);
+  /** Of pool mode. */
+  readonly pool = new PoolStats();
   /** Of the TLS listeners. */
   readonly certificate = new CertificateStats();
 }

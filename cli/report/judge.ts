@@ -105,7 +105,7 @@ function grouped(sources: readonly Source[]): Map<string, Group> {
       const { user, vhost, connectionName, product, version, platform } = entry;
       const key = JSON.stringify([user, vhost, connectionName, product, version, platform]);
       const group = groups.get(key) ?? [];
-      group.push({ entry, rewrites: ledger.mode === 'transparent' });
+      group.push({ entry, rewrites: ledger.mode !== 'observe' });
       groups.set(key, group);
     }
   }

@@ -1,25 +1,12 @@
 // What `quorumbridge certs` makes, as RabbitMQ takes it.
-import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PassThrough, Readable } from 'node:stream';
 import { connect, credentials } from 'amqplib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { runCommandLine } from '../../cli/run.ts';
 import { type Broker, startBroker } from '../support/broker.ts';
 import { describeBrokers } from '../support/describe-brokers.ts';
-
-/** Makes certificates by the command; their texts by file name. */
-async function certs(folder: string, ...args: string[]): Promise<Record<string, string>> {
-  const sink = new PassThrough().resume();
-  const io = { stdin: Readable.from([]), stdout: sink, stderr: sink, env: {} };
-  const loaders = { certs: () => import('../../cli/certs.ts') };
-  const code = await runCommandLine(['certs', 'generate', folder, ...args], loaders, io);
-  if (code !== 0) throw new Error(`certs generate ended with ${code}`);
-  const names = await readdir(folder);
-  const texts = names.map(async (name) => [name, await readFile(join(folder, name), 'utf8')]);
-  return Object.fromEntries(await Promise.all(texts)) as Record<string, string>;
-}
+import { generateCerts } from '../support/generated-certs.ts';
 
 /** A client's certificate, if it has one, and how it logs in. */
 interface Login {
@@ -63,10 +50,10 @@ await describeBrokers(['4.3'], (version) => {
     'takes %s certificates on both sides, and no client without a good one',
     async (type) => {
       const kind = `--key-type=${type}`;
-      const made = await certs(join(root, type), kind);
+      const made = await generateCerts(join(root, type), kind);
       const authority = [`--ca=${join(root, type, 'ca.crt')}`, `--ca-key=${join(root, type, 'ca.key')}`];
-      const ended = await certs(join(root, `${type}-ended`), kind, ...authority, '--expired');
-      const strange = await certs(join(root, `${type}-strange`), kind);
+      const ended = await generateCerts(join(root, `${type}-ended`), kind, ...authority, '--expired');
+      const strange = await generateCerts(join(root, `${type}-strange`), kind);
       await broker.restart(settings(made));
       const open = async (client: Login, host = 'localhost') => {
         const trust = { host: '127.0.0.1', servername: host, ca: made['ca.crt'] };

@@ -97,7 +97,11 @@ export class Broker {
   }
 
   get management(): ManagementClient {
-    return new ManagementClient({ url: this.managementUrl, user: 'guest', password: 'guest', vhost: '/' });
+    return this.managementOf('/');
+  }
+
+  managementOf(vhost: string): ManagementClient {
+    return new ManagementClient({ url: this.managementUrl, user: 'guest', password: 'guest', vhost });
   }
 
   /** Stops the node gracefully and starts it again on the same ports and data, with other settings. */
@@ -108,6 +112,21 @@ export class Broker {
   /** Starts a node with empty storage in this one's place, on the same ports. */
   replace(settings: BrokerSettings): Promise<void> {
     return this.#again('replace', settings);
+  }
+
+  /** Ends the node at once, without a word to anybody; its data stay, and `restart` starts it again. */
+  async kill(): Promise<void> {
+    const isDead = (line: string) => line === 'killed';
+    const before = this.#child.lines.filter(isDead).length;
+    this.#child.write('kill\n');
+    await this.#child.waitFor('end', START_TIMEOUT_MS, (lines) =>
+      lines.filter(isDead).length > before ? true : undefined,
+    );
+  }
+
+  /** All that it has logged, on the disk of a node that no Docker engine runs. */
+  async log(): Promise<string> {
+    return runScript(['log', String(this.port), '+1'], 10_000);
   }
 
   /** Runs rabbitmqctl against the node and returns what it prints. */

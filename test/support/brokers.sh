@@ -26,11 +26,11 @@ usage:
                                  start a node, in the cluster of the one on PORT; prints its line and returns when AMQP
                                  and management answer
   brokers.sh run VERSION [same]  the same, then obeys stdin: `restart` (files read again) prints a new line, `replace`
-                                 the same with empty storage,
+                                 the same with empty storage, `kill` ends the node at once until then and prints `killed`,
                                  `detach` leaves the node running, end of input kills it and deletes its data
   brokers.sh stop PORT...|--all  stop nodes and delete their data
   brokers.sh ctl PORT ARGS...    rabbitmqctl
-  brokers.sh log PORT            the end of the node's log
+  brokers.sh log PORT [LINES]    the end of the node's log; LINES: 60, +1 is all of it
   brokers.sh client CLIENT PROGRAM ARG...
                                  run a Python program (PROGRAM.py, which sees its folder) or a command of that client
   brokers.sh status              what is in the cache and what runs
@@ -347,8 +347,9 @@ cmd_run() { # HOW VERSION OPTIONS
     case "$line" in
       restart) halt TERM; configure "$conf" "$advanced" "$plugins"; boot ;;
       replace) halt KILL; empty; configure "$conf" "$advanced" "$plugins"; boot ;;
+      kill) halt KILL; echo killed ;;
       detach) trap - EXIT; rm -f "$DIR/supervisor"; return ;;
-      *) say "brokers.sh: unknown request '$line', want restart, replace or detach" ;;
+      *) say "brokers.sh: unknown request '$line', want restart, replace, kill or detach" ;;
     esac
   done
 }
@@ -445,7 +446,7 @@ case "${1:-}" in
   start | run) cmd_run "$@" ;;
   stop) shift; cmd_stop "$@" ;;
   ctl) shift; cmd_ctl "$@" ;;
-  log) node "${2:-}"; tail -n 60 "$DIR"/log/rabbit-*.log ;;
+  log) node "${2:-}"; tail -n "${3:-60}" "$DIR"/log/rabbit-*.log ;;
   client) shift; cmd_client "$@" ;;
   status) cmd_status ;;
   '') usage >&2; exit 2 ;;

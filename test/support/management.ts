@@ -23,10 +23,23 @@ export interface ExchangeInfo {
 
 /** A client connection as `GET /api/connections` has it, as far as it is used here. */
 export interface ConnectionInfo {
+  /** The sockets' addresses: no two connections have the same. */
   name: string;
   peer_host: string;
   user: string;
+  /** Absent until its connection.open. */
+  vhost?: string;
+  ssl: boolean;
   client_properties?: Record<string, unknown>;
+}
+
+/** A channel as `GET /api/channels` has it, as far as it is used here. */
+export interface ChannelInfo {
+  /** The connection's name and the number. */
+  name: string;
+  number: number;
+  vhost: string;
+  connection_details: { name: string };
 }
 
 export interface ManagementAccess {
@@ -65,17 +78,46 @@ export class ManagementClient {
     return (await this.#get('connections')) as ConnectionInfo[];
   }
 
+  async channels(): Promise<ChannelInfo[]> {
+    return (await this.#get('channels')) as ChannelInfo[];
+  }
+
+  /** Makes a virtual host in which this user may do everything. */
+  async addVirtualHost(name: string): Promise<void> {
+    await this.#put(`vhosts/${encodeURIComponent(name)}`, {});
+  }
+
+  /** Makes a user or changes the password. */
+  async setUser(name: string, password: string): Promise<void> {
+    await this.#put(`users/${encodeURIComponent(name)}`, { password, tags: '' });
+  }
+
+  /** What the user may do in this virtual host: regular expressions of names. */
+  async permit(user: string, allowed: { configure: string; write: string; read: string }): Promise<void> {
+    await this.#put(`permissions/${this.#vhost}/${encodeURIComponent(user)}`, allowed);
+  }
+
   get #vhost(): string {
     return encodeURIComponent(this.#access.vhost);
   }
 
   async #get(path: string): Promise<unknown> {
+    return (await this.#ask(path, { method: 'GET' })).json();
+  }
+
+  async #put(path: string, body: object): Promise<void> {
+    await this.#ask(path, { method: 'PUT', body: JSON.stringify(body) });
+  }
+
+  async #ask(path: string, request: { method: string; body?: string }): Promise<Response> {
     const { url, user, password } = this.#access;
     const response = await fetch(`${url}/api/${path}`, {
+      ...request,
       headers: { authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}` },
       signal: AbortSignal.timeout(10_000),
     });
-    if (!response.ok) throw new Error(`management API: GET /api/${path} answered ${response.status}`);
-    return response.json();
+    if (!response.ok)
+      throw new Error(`management API: ${request.method} /api/${path} answered ${response.status}`);
+    return response;
   }
 }

@@ -12,13 +12,20 @@ export interface ProxiedBroker {
   readonly through: number;
 }
 
-/** To be called in a suite: starts them before its tests and stops them behind. */
-export function useProxiedBroker(version: BrokerVersion, settings: BrokerSettings = {}): ProxiedBroker {
+/**
+ * To be called in a suite: starts them before its tests and stops them behind.
+ * @param flags the proxy's options, as {@link startTestProxy} has them
+ */
+export function useProxiedBroker(
+  version: BrokerVersion,
+  settings: BrokerSettings = {},
+  flags: Record<string, string | string[] | boolean> = {},
+): ProxiedBroker {
   let broker: Broker | undefined;
   let proxy: TestProxy | undefined;
   beforeAll(async () => {
     broker = await startBroker(version, settings);
-    proxy = await startTestProxy({ backend: `127.0.0.1:${broker.port}` });
+    proxy = await startTestProxy({ backend: `127.0.0.1:${broker.port}`, ...flags });
   });
   afterAll(async () => {
     await proxy?.[Symbol.asyncDispose]();

@@ -2,9 +2,10 @@
 // broker's frames in their order, as text.
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
+import tls from 'node:tls';
 import { encodeTable, entry, type Entry, longstr, method, shortstr } from './amqp-frames.ts';
 import { channelOpen, connectionClose } from './amqp-methods.ts';
-import { connectPeer, HEADER, type Peer, tuneArguments } from './peers.ts';
+import { connectPeer, HEADER, Peer } from './peers.ts';
 
 /** Longer than any broker or proxy takes for an answer here, and shorter than a test. */
 const PATIENCE_MS = 20_000;
@@ -13,10 +14,14 @@ const PATIENCE_MS = 20_000;
 const QUOTED = 40;
 
 /** The methods that a client hears, by class and method, with what of their arguments is told. */
-const METHODS: Record<string, [name: string, ...fields: ('short' | 'long' | 'tag' | 'octet')[]]> = {
+const METHODS: Record<string, [name: string, ...fields: ('octet' | 'word' | 'long' | 'tag' | 'short')[]]> = {
+  '10.20': ['connection.secure'],
   '10.41': ['connection.open-ok'],
   '10.51': ['connection.close-ok'],
+  '10.60': ['connection.blocked', 'short'],
+  '10.61': ['connection.unblocked'],
   '20.11': ['channel.open-ok'],
+  '20.21': ['channel.flow-ok', 'octet'],
   '20.41': ['channel.close-ok'],
   '40.11': ['exchange.declare-ok'],
   '40.21': ['exchange.delete-ok'],
@@ -28,6 +33,7 @@ const METHODS: Record<string, [name: string, ...fields: ('short' | 'long' | 'tag
   '60.21': ['basic.consume-ok', 'short'],
   '60.30': ['basic.cancel', 'short'],
   '60.31': ['basic.cancel-ok', 'short'],
+  '60.50': ['basic.return', 'word', 'short'],
   '60.60': ['basic.deliver', 'short', 'tag', 'octet'],
   '60.71': ['basic.get-ok', 'tag', 'octet'],
   '60.72': ['basic.get-empty'],
@@ -35,7 +41,16 @@ const METHODS: Record<string, [name: string, ...fields: ('short' | 'long' | 'tag
   '60.111': ['basic.recover-ok'],
   '60.120': ['basic.nack', 'tag'],
   '85.11': ['confirm.select-ok'],
+  '90.11': ['tx.select-ok'],
+  '90.21': ['tx.commit-ok'],
+  '90.31': ['tx.rollback-ok'],
 };
+
+/** The methods that a body follows. */
+const WITH_CONTENT = new Set(['60.50', '60.60', '60.71']);
+
+/** connection.tune. */
+const TUNE = 0x000a_001e;
 
 /** A method that the client got, with its content where it has one. */
 export interface Heard {
@@ -53,11 +68,25 @@ export interface RawOptions {
   readonly channelMax?: number;
   /** The client's capability consumer_cancel_notify: default true. */
   readonly cancelNotify?: boolean;
+  /** Its capability authentication_failure_close, to be told why it isn't let in: default true. */
+  readonly failureClose?: boolean;
+  /** Default: guest, whose password is guest. */
+  readonly user?: string;
+  readonly password?: string;
+  /** The SASL mechanism and its response, where it isn't PLAIN with user and password. */
+  readonly sasl?: { readonly mechanism: string; readonly response: Uint8Array };
+  /** connection_name: none by default. */
+  readonly name?: string;
+  /** Heartbeats in seconds; 0 is none. Default 60. This client sends none by itself. */
+  readonly heartbeat?: number;
+  /** By TLS. */
+  readonly tls?: tls.ConnectionOptions;
 }
 
 export class RawClient implements AsyncDisposable {
   readonly #peer: Peer;
   readonly #heard: Heard[] = [];
+  #heartbeats = 0;
   /** A method whose content is under way. */
   #content: { heard: Heard; left: number; body: Buffer } | undefined;
 
@@ -65,31 +94,44 @@ export class RawClient implements AsyncDisposable {
     this.#peer = peer;
   }
 
-  /** Logs in as guest; rejects when the broker refuses. @param port of a broker or a proxy on loopback */
+  /** Logs in; rejects with what it hears when it is refused. @param port of a broker or a proxy on loopback */
   static async connect(port: number, options: RawOptions = {}): Promise<RawClient> {
-    const { virtualHost = '/', channelMax = 2047, cancelNotify = true } = options;
-    const peer = await connectPeer(port);
-    peer.socket.setNoDelay(true);
+    const peer = options.tls === undefined ? await connectPeer(port) : await connectTls(port, options.tls);
     const client = new RawClient(peer);
-    peer.write(HEADER);
-    await client.#octets();
-    const capabilities: Entry = entry('capabilities', {
-      tag: 'F',
-      value: [
-        entry('consumer_cancel_notify', { tag: 't', value: cancelNotify ? 1 : 0 }),
-        entry('authentication_failure_close', { tag: 't', value: 1 }),
-      ],
-    });
-    const login = Buffer.from('\0\0\0\x0c\0guest\0guest', 'latin1');
-    const startOk = [encodeTable([capabilities, entry('product', longstr('raw'))]), shortstr('PLAIN'), login];
-    peer.write(method(0, 10, 11, Buffer.concat([...startOk, shortstr('en_US')])));
-    const offered = (await client.#octets()).readUInt16BE(11);
-    const open = Buffer.concat([shortstr(virtualHost), Buffer.alloc(2)]);
-    const tuned = tuneArguments(131_072, Math.min(offered, channelMax));
-    peer.write(method(0, 10, 31, tuned), method(0, 10, 40, open));
-    const answer = await client.hear();
-    if (answer !== 'connection.open-ok') throw new Error(answer);
+    try {
+      await client.#login(options);
+    } catch (error) {
+      peer.socket.destroy();
+      throw error;
+    }
     return client;
+  }
+
+  async #login(options: RawOptions): Promise<void> {
+    const { virtualHost = '/', channelMax = 2047, heartbeat = 60 } = options;
+    const peer = this.#peer;
+    peer.socket.setNoDelay(true);
+    peer.write(HEADER);
+    await this.#octets();
+    peer.write(startOk(options));
+    const tune = await this.#octets();
+    if (tune.length < 19 || tune.readUInt32BE(7) !== TUNE) {
+      this.#take(tune);
+      throw new Error(await this.hear());
+    }
+    const tuneOk = Buffer.alloc(8);
+    tuneOk.writeUInt16BE(Math.min(tune.readUInt16BE(11), channelMax), 0);
+    tuneOk.writeUInt32BE(131_072, 2);
+    tuneOk.writeUInt16BE(heartbeat, 6);
+    const open = Buffer.concat([shortstr(virtualHost), Buffer.alloc(2)]);
+    peer.write(method(0, 10, 31, tuneOk), method(0, 10, 40, open));
+    const answer = await this.hear();
+    if (answer !== 'connection.open-ok') throw new Error(answer);
+  }
+
+  /** Heartbeats that came. */
+  get heartbeats(): number {
+    return this.#heartbeats;
   }
 
   send(...frames: Uint8Array[]): void {
@@ -165,7 +207,10 @@ export class RawClient implements AsyncDisposable {
   }
 
   async #read(deadline: number): Promise<void> {
-    const octets = await this.#octets(deadline);
+    this.#take(await this.#octets(deadline));
+  }
+
+  #take(octets: Buffer): void {
     const channel = octets.readUInt16BE(1);
     const payload = octets.subarray(7, -1);
     switch (octets[0]) {
@@ -182,7 +227,8 @@ export class RawClient implements AsyncDisposable {
       case 0:
         this.#heard.push({ channel: 0, text: 'closed' });
         break;
-      default: // heartbeats
+      default:
+        this.#heartbeats++;
     }
   }
 
@@ -198,7 +244,7 @@ export class RawClient implements AsyncDisposable {
       return;
     }
     const heard = { channel, text: describe(id, payload.subarray(4)) };
-    if (id === '60.60' || id === '60.71') this.#content = { heard, left: 0, body: Buffer.alloc(0) };
+    if (WITH_CONTENT.has(id)) this.#content = { heard, left: 0, body: Buffer.alloc(0) };
     else this.#heard.push(heard);
   }
 
@@ -234,6 +280,34 @@ export class RawClient implements AsyncDisposable {
   }
 }
 
+async function connectTls(port: number, options: tls.ConnectionOptions): Promise<Peer> {
+  const socket = tls.connect({ host: '127.0.0.1', ...options, port });
+  await once(socket, 'secureConnect');
+  return new Peer(socket);
+}
+
+/** connection.start-ok with the client's capabilities. */
+function startOk(options: RawOptions): Buffer {
+  const { cancelNotify = true, failureClose = true, user = 'guest', password = 'guest', name } = options;
+  const plain = { mechanism: 'PLAIN', response: Buffer.from(`\0${user}\0${password}`) };
+  const { mechanism, response } = options.sasl ?? plain;
+  const capability = (key: string, has: boolean): Entry => entry(key, { tag: 't', value: has ? 1 : 0 });
+  const capabilities = [
+    capability('consumer_cancel_notify', cancelNotify),
+    capability('authentication_failure_close', failureClose),
+    capability('connection.blocked', true),
+  ];
+  const properties = [
+    entry('capabilities', { tag: 'F', value: capabilities }),
+    entry('product', longstr('raw')),
+    ...(name === undefined ? [] : [entry('connection_name', longstr(name))]),
+  ];
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(response.length);
+  const args = [encodeTable(properties), shortstr(mechanism), length, response, shortstr('en_US')];
+  return method(0, 10, 11, Buffer.concat(args));
+}
+
 function describe(id: string, args: Buffer): string {
   const [name, ...fields] = METHODS[id] ?? [id];
   let at = 0;
@@ -243,6 +317,9 @@ function describe(id: string, args: Buffer): string {
       case 'short':
         at += 1 + args[from]!;
         return args.toString('utf8', from + 1, at);
+      case 'word':
+        at += 2;
+        return String(args.readUInt16BE(from));
       case 'long':
         at += 4;
         return String(args.readUInt32BE(from));

@@ -153,26 +153,29 @@ describe('the verdict on a client', () => {
     expect(reportOf([oslo, ...others]).summary.clients).toBe(6);
   });
 
-  it('on a proxy that rewrites is a break on every version where its declares were rewritten', () => {
-    const ledger = ledgerDocument({
-      mode: 'transparent',
-      clients: [{ ...durable, told: (record) => record.rewritten('queue.declare') }, ready],
-    });
-    for (const target of TARGETS) {
-      const { clients } = reportOn([ledger], target);
-      expect(clients.map(({ effect }) => effect)).toEqual(['breaks', 'fine']);
-      expect(clients[0]!.findings[0]).toMatchObject({
-        usage: 'declared-through-proxy',
-        count: 1,
-        effect: 'breaks',
+  it.each(['transparent', 'pool'] as const)(
+    'on a proxy that rewrites (mode %s) is a break on every version where its declares were rewritten',
+    (mode) => {
+      const ledger = ledgerDocument({
+        mode,
+        clients: [{ ...durable, told: (record) => record.rewritten('queue.declare') }, ready],
       });
-    }
-    const negotiated = ledgerDocument({
-      mode: 'transparent',
-      clients: [{ ...ready, told: (record) => record.rewritten('connection.tune-ok') }],
-    });
-    expect(reportOn([negotiated]).summary.breaks).toBe(0);
-  });
+      for (const target of TARGETS) {
+        const { clients } = reportOn([ledger], target);
+        expect(clients.map(({ effect }) => effect)).toEqual(['breaks', 'fine']);
+        expect(clients[0]!.findings[0]).toMatchObject({
+          usage: 'declared-through-proxy',
+          count: 1,
+          effect: 'breaks',
+        });
+      }
+      const negotiated = ledgerDocument({
+        mode,
+        clients: [{ ...ready, told: (record) => record.rewritten('connection.tune-ok') }],
+      });
+      expect(reportOn([negotiated]).summary.breaks).toBe(0);
+    },
+  );
 
   it('leaves out with --since what was seen before, unless a connection that needs the proxy is still open', () => {
     const gone = { ...oslo, leaves: true };
@@ -413,7 +416,7 @@ describe('quorumbridge report', () => {
   it.each<[string, unknown, string]>([
     ['no JSON', 'password=x', 'it is no JSON'],
     ['a list', [], 'the document is not an object'],
-    ['another mode', { ...valid, mode: 'pool' }, 'mode is not one of transparent, observe'],
+    ['another mode', { ...valid, mode: 'Pool' }, 'mode is not one of transparent, observe, pool'],
     [
       'no start',
       { ...valid, startedAt: 'yesterday' },

@@ -8,6 +8,7 @@ import {
   integer,
   namespaceName,
   namespacedName,
+  octets,
   oneOf,
   seconds,
   text,
@@ -99,6 +100,42 @@ describe('seconds', () => {
     const parse = seconds({ min: 1, max: 60 });
     expect(parse('1m')).toBe(60);
     for (const written of ['999ms', '61s']) expect(() => parse(written)).toThrow('from 1 to 60 seconds');
+  });
+});
+
+describe('octets', () => {
+  it.each([
+    ['0', 0],
+    ['65536', 65_536],
+    ['64KiB', 65_536],
+    ['16MiB', 16_777_216],
+    ['1GiB', 1_073_741_824],
+    ['9007199254740991', Number.MAX_SAFE_INTEGER],
+  ])('reads %s as %d octets', (written, value) => {
+    expect(octets()(written)).toBe(value);
+  });
+
+  it.each([
+    '',
+    '-1',
+    '1.5MiB',
+    '1 MiB',
+    '1MB',
+    '1kib',
+    'MiB',
+    '1e3',
+    'Infinity',
+    '9007199254740992',
+    '9007199254740991GiB',
+  ])('refuses %j', (written) => {
+    expect(() => octets()(written)).toThrow('such as 65536, 64KiB or 16MiB');
+  });
+
+  it('holds its bounds in octets, whatever the unit', () => {
+    const parse = octets({ min: 1024, max: 2_097_152 });
+    expect(['1KiB', '2MiB'].map(parse)).toEqual([1024, 2_097_152]);
+    for (const written of ['1023', '2049KiB', '1GiB'])
+      expect(() => parse(written)).toThrow('from 1024 to 2097152 octets');
   });
 });
 

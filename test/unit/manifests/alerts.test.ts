@@ -1,9 +1,10 @@
 import { execFile } from 'node:child_process';
-import { globSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
 import { MANIFESTS } from '../../support/manifests.ts';
 import { HOME } from '../../support/processes.ts';
 import { type PrometheusRule, objectsIn } from './sources.ts';
@@ -17,9 +18,14 @@ const [promtool, why] = await run(join(HOME, 'test/support/promtool.sh')).then(
 );
 
 const files = globSync('components/monitoring/*.yaml', { cwd: MANIFESTS }).sort();
-const groups = objectsIn(...files)
-  .filter(({ kind }) => kind === 'PrometheusRule')
-  .flatMap((object) => (object as PrometheusRule).spec.groups);
+/** The rules that docs/pool.md offers, for whoever scrapes the proxies. */
+const documented = /^```yaml\n(groups:\n[^]*?)^```$/m.exec(readFileSync(join(HOME, 'docs/pool.md'), 'utf8'))!;
+const groups = [
+  ...objectsIn(...files)
+    .filter(({ kind }) => kind === 'PrometheusRule')
+    .flatMap((object) => (object as PrometheusRule).spec.groups),
+  ...(parse(documented[1]!) as PrometheusRule['spec']).groups,
+];
 const alerts = new Map(groups.flatMap(({ rules }) => rules).map((rule) => [rule.alert, rule]));
 
 /** Metrics without `quorumbridge_`, in promtool's notation: a value each minute from time 0. */
@@ -156,6 +162,23 @@ const cases: Record<string, Case> = {
       'reconciler_condition{name="rabbit",type="Degraded"}': '0x60',
       'reconciler_condition{name="rabbit",type="Ready"}': '1x60',
     },
+  },
+  QuorumbridgePoolExhausted: {
+    fires: { proxy_pool_wait_timeouts_total: '0x10 1x50' },
+    at: 14,
+    notAt: 12,
+    summary: 'Clients of p get no channel to RabbitMQ.',
+    quiet: { proxy_pool_wait_timeouts_total: '7x60' },
+  },
+  QuorumbridgePoolUpstreamLost: {
+    fires: {
+      'proxy_pool_connections_lost_total{reason="silent"}': '0+1x60',
+      'proxy_pool_connections_lost_total{reason="closed"}': '0x60',
+    },
+    at: 15,
+    notAt: 6,
+    summary: 'p loses its connections to RabbitMQ again and again.',
+    quiet: { 'proxy_pool_connections_lost_total{reason="lost"}': '0x10 2x50' },
   },
 };
 

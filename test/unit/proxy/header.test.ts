@@ -10,7 +10,9 @@ describe('the first octets of a client', () => {
   it.each<[string, Uint8Array, HeaderKind]>([
     ['AMQP 0-9-1', header(0, 0, 9, 1), 'amqp-0-9-1'],
     ['0-9-1 with the method behind it', header(0, 0, 9, 1, 1, 0, 0), 'amqp-0-9-1'],
-    ['0-9 as brokers take it', header(0, 0, 9, 0), 'amqp-0-9-1'],
+    ['0-9-0, which brokers refuse', header(0, 0, 9, 0), 'other-amqp'],
+    ['0-9-2', header(0, 0, 9, 2), 'other-amqp'],
+    ['0-10, AMQP 1 1 0 10', header(1, 1, 0, 10), 'other-amqp'],
     ['0-9, AMQP 1 1 0 9', header(1, 1, 0, 9), 'amqp-0-9-1'],
     ['0-9, AMQP 1 1 9 1', header(1, 1, 9, 1), 'amqp-0-9-1'],
     ['0-8, AMQP 1 1 8 0', header(1, 1, 8, 0), 'amqp-0-9-1'],

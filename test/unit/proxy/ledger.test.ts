@@ -198,6 +198,19 @@ describe('the line that says whether clients need the proxy', () => {
     });
   });
 
+  it('is about rewrites in mode pool, as in mode transparent', () => {
+    const { ledger, at } = makeLedger({ mode: 'pool' });
+    const client = ledger.connected(who(), '4.0.5');
+    client.said(QUEUE_DECLARE, TRANSIENT);
+    expect(ledger.summary().text).toContain('no client has needed a rewrite since');
+    at(5);
+    client.rewritten('queue.declare');
+    expect(ledger.document()).toMatchObject({
+      mode: 'pool',
+      summary: { text: '1 of 1 clients needs the proxy; the last rewrite was at 2026-11-21T14:00:05Z' },
+    });
+  });
+
   it('is about what RabbitMQ 4 refuses in mode observe, where nothing is rewritten', () => {
     const { ledger, at } = makeLedger({ mode: 'observe' });
     const client = ledger.connected(who(), '3.10.8');

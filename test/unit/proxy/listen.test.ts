@@ -263,6 +263,8 @@ describe('options that do not go together', () => {
     ['a certificate without its key', { tlsCert: '/x' }, /--tls-cert needs --tls-key/],
     ['a key without its certificate', { tlsKey: '/x' }, /--tls-key needs --tls-cert/],
     ['authorities without a certificate', { tlsCa: '/x' }, /--tls-ca needs --tls-cert/],
+    ['an option of pool mode in another one', { resume: true }, /--resume needs --mode=pool/],
+    ['a time for what is not done', { mode: 'pool', resumeTimeout: '9' }, /--resume-timeout needs --resume/],
     [
       'amqps without a certificate',
       { listen: ['amqps://127.0.0.1:0'] },

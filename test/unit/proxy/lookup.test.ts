@@ -365,7 +365,7 @@ describe('an outlet that is on hold', () => {
     const source = new PassThrough();
     source.resume();
     const destination = new PassThrough({ highWaterMark: 1 });
-    const outlet = new Outlet(source as unknown as Socket, destination as unknown as Socket, false);
+    const outlet = new Outlet(source, destination as unknown as Socket, false);
     outlet.hold();
     expect(source.isPaused()).toBe(true);
     outlet.proceed();

@@ -76,7 +76,7 @@ class Destination extends Writable {
 function outletOf(copies: boolean): { source: Source; destination: Destination; outlet: Outlet } {
   const source = new Source();
   const destination = new Destination(copies);
-  const outlet = new Outlet(source as unknown as Socket, destination as unknown as Socket, copies);
+  const outlet = new Outlet(source, destination as unknown as Socket, copies);
   return { source, destination, outlet };
 }
 

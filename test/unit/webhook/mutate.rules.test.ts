@@ -63,6 +63,20 @@ describe.each(KINDS)('%s', (_kind, plain) => {
     ]);
   });
 
+  it('says mode pool, and its options behind it', () => {
+    const more = {
+      ...ENABLE,
+      'quorumbridge.io/mode': 'pool',
+      'quorumbridge.io/proxy-args': '["--resume", "--max-upstream-connections=20"]',
+    };
+    expect(argsOf(allowed(annotated(plain, more)).object)).toEqual([
+      ...argsOf(allowed(plain).object),
+      '--mode=pool',
+      '--resume',
+      '--max-upstream-connections=20',
+    ]);
+  });
+
   it("mounts the ConfigMap's key read-only, by a volume at the end of the pod's", () => {
     const { object } = allowed(annotated(plain, RULES));
     expect(objectsAt(podSpecOf(object), 'volumes').at(0)).toEqual(OWN_VOLUME);
@@ -170,7 +184,7 @@ describe.each(KINDS)('%s', (_kind, plain) => {
   });
 
   it.each([
-    ['mode', 'Observe', '"Observe" is not known, expected "transparent" or "observe"'],
+    ['mode', 'Observe', '"Observe" is not known, expected "transparent" or "observe" or "pool"'],
     ['mode', '', '"" is not known'],
     ['preset', 'nova', '"nova" is not known, expected "generic" or "openstack" or "celery"'],
     ['rules', '', '"" names no ConfigMap, expected NAME or NAME/KEY: the name of a ConfigMap'],

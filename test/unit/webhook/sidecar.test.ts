@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { resolveOptions } from '../../../common/resolve.ts';
 import { proxyOptions } from '../../../proxy/options.ts';
+import { readPoolOptions } from '../../../proxy/pool/options.ts';
 import { DEFAULT_RESOURCES, renderSidecar, sidecarFingerprint } from '../../../webhook/sidecar.ts';
 import type { Sidecar } from '../../../webhook/sidecar.ts';
 
@@ -54,6 +55,9 @@ describe("the container's arguments", () => {
       backendProxyProtocol: 'off',
       adminListen: { host: '0.0.0.0', port: 15_695 },
     });
+    const pool = accepted({ ...PLAIN, mode: 'pool', extraArgs: ['--resume', '--pool-wait-timeout=5'] });
+    expect(pool).toMatchObject({ mode: 'pool', backendProxyProtocol: 'v2', resume: true });
+    expect(readPoolOptions(pool.mode, pool)).toMatchObject({ resume: true, waitTimeout: 5000 });
     expect(accepted({ ...PLAIN, backendTls: { serverName: 'mq.ns.svc', ca: '/ca.crt' } })).toMatchObject({
       backendTls: true,
       backendTlsServerName: 'mq.ns.svc',

@@ -1,0 +1,138 @@
+import type { Socket } from 'node:net';
+import type { Backend } from './backend.ts';
+import type { ProxyErrorCode } from './errors.ts';
+import { Outlet, type Source } from './outlet.ts';
+import type { Endpoints } from './proxy-protocol.ts';
+import type { Receive } from './socket.ts';
+
+/** The way of one client's octets to the broker, and back. What is read from it can be paused as a socket can. */
+export interface Link extends Source {
+  /** It isn't there yet. */
+  readonly connecting: boolean;
+  /** Its end in the broker's direction is closed for good. */
+  readonly destroyed: boolean;
+  /** No more octets come from it. */
+  readonly readableEnded: boolean;
+  /** Passes the pieces on, in order. `lent`: they lie in a buffer that the client's socket reads into again. */
+  write(pieces: readonly Uint8Array[], lent: boolean): void;
+  /** Pauses the client until {@link proceed}. */
+  hold(): void;
+  proceed(): void;
+  /** Lets the client flow: its octets are no longer passed on. */
+  release(): void;
+  /** Ends the client's direction, behind these octets. */
+  end(octets?: Uint8Array): void;
+  destroy(): void;
+  /** Looks at deadlines; called a few times a second. @param now milliseconds of performance.now() */
+  sweep(now: number): void;
+}
+
+export interface LinkEvents {
+  /** Does something that others set off: a fault of it costs this client its connection, and nobody else. */
+  guard(work: () => void): void;
+  /** Octets for the broker are taken. */
+  connected(): void;
+  /** Octets for the client. */
+  receive: Receive;
+  /** It broke; {@link closed} follows. */
+  failed(error: NodeJS.ErrnoException): void;
+  /** The connection has to be ended, for a reason that the client is told by connection.close. */
+  refused(code: ProxyErrorCode, replyCode: number, text: string, method?: number): void;
+  /** The connection has to be ended, and the client isn't told why. */
+  rejected(code: ProxyErrorCode, text: string): void;
+  /** No more octets come. */
+  ended(): void;
+  /** It is gone in both directions. */
+  closed(): void;
+}
+
+/** One client, for whom a link is made. */
+export interface LinkClient {
+  readonly id: number;
+  readonly socket: Socket;
+  readonly endpoints: Endpoints;
+  /** What the client's certificate is known by (SHA-256), '' without one. */
+  readonly tlsIdentity: string;
+  readonly events: LinkEvents;
+  /** The channel that the client leaves to the proxy's own questions, once it is known that there is one. */
+  readonly lookupChannel: () => number | undefined;
+}
+
+/** Makes the link of a client. It connects by itself. */
+export type Connect = (client: LinkClient) => Link;
+
+/** A connection to the backend for each client. */
+export function connectDirectly(backend: Backend): Connect {
+  return (client) => new DirectLink(backend, client);
+}
+
+class DirectLink implements Link {
+  readonly #socket: Socket;
+  readonly #outlet: Outlet;
+
+  constructor(backend: Backend, { socket: client, endpoints, events }: LinkClient) {
+    const socket = backend.connect((chunk, length, lent) => events.receive(chunk, length, lent));
+    this.#socket = socket;
+    this.#outlet = new Outlet(client, socket, backend.tls);
+    socket.once(backend.tls ? 'secureConnect' : 'connect', () => {
+      const announced = backend.header(endpoints);
+      if (announced !== undefined) socket.write(announced);
+      events.connected();
+    });
+    socket.on('error', (error) => events.failed(error));
+    socket.on('end', () => events.ended());
+    socket.on('close', () => {
+      events.ended();
+      events.closed();
+    });
+  }
+
+  get connecting(): boolean {
+    return this.#socket.connecting;
+  }
+
+  get destroyed(): boolean {
+    return this.#socket.destroyed;
+  }
+
+  get readableEnded(): boolean {
+    return this.#socket.readableEnded;
+  }
+
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
+  write(pieces: readonly Uint8Array[], lent: boolean): void {
+    this.#outlet.write(pieces, lent);
+  }
+
+  hold(): void {
+    this.#outlet.hold();
+  }
+
+  proceed(): void {
+    this.#outlet.proceed();
+  }
+
+  release(): void {
+    this.#outlet.release();
+  }
+
+  end(octets?: Uint8Array): void {
+    if (octets === undefined) this.#socket.end();
+    else this.#socket.end(octets);
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  sweep(): void {
+    // The broker sees to its own heartbeats.
+  }
+}

@@ -1,0 +1,65 @@
+import { FRAME_HEADER, FRAME_OVERHEAD, METHOD, REPLY } from '../../amqp/constants.ts';
+import { WireError } from '../../amqp/error.ts';
+import { readBodySize } from '../../amqp/grammar.ts';
+import { readConsumerTag } from '../../amqp/method.ts';
+import { ChannelState } from './channel-state.ts';
+
+import { Publish } from './publish.ts';
+import type { UpstreamChannel } from './upstream-channel.ts';
+import type { Request } from './waiting.ts';
+
+/**
+ * `open` · `closing` the client has closed it, and the broker hasn't done with it · `refused` the client has been told
+ * that it is closed, and hasn't answered.
+ */
+type Phase = 'open' | 'closing' | 'refused';
+
+/** A channel of the client, and where it is at the broker. */
+export class ClientChannel {
+  readonly number: number;
+  phase: Phase = 'open';
+  state: ChannelState;
+  /** undefined until something needs it. */
+  upstream: UpstreamChannel | undefined;
+  /** The state is to be made anew on the next channel at the broker. */
+  toRestore = false;
+  waiting: Request | undefined;
+  readonly publish = new Publish();
+  /** The last method that went to the broker: what it closes a connection for names one. */
+  lastMethod = 0;
+
+  constructor(number: number, resume: boolean) {
+    this.number = number;
+    this.state = new ChannelState({ resume });
+  }
+
+  /** Whether the broker has closed the channel, and the client's answer hasn't come. */
+  get closedByBroker(): boolean {
+    return this.upstream?.usable === false && this.phase === 'open';
+  }
+
+  /**
+   * Whether a basic.cancel is of a consumer whose basic.consume the broker hasn't answered yet: RabbitMQ 4.0 may end the
+   * connection for it (541, measured).
+   */
+  cancelsEarly(octets: Uint8Array, start: number, end: number): boolean {
+    const { tagStart, tagEnd } = readConsumerTag(octets.subarray(start, end));
+    const { buffer, byteOffset, length } = octets;
+    const tag = Buffer.from(buffer, byteOffset, length).toString('latin1', start + tagStart, start + tagEnd);
+    return this.state.isStarting(tag);
+  }
+
+  /**
+   * Octets of the body that a content frame of the client announces, or has.
+   * @throws WireError 505 when another kind of frame is due, 502 when the frame is malformed
+   */
+  contentSize(type: number, octets: Uint8Array, start: number, end: number): number {
+    const isHeader = type === FRAME_HEADER;
+    if (isHeader !== this.publish.wantsHeader) {
+      const [seen, due] = isHeader ? ['header', 'body'] : ['body', 'header'];
+      const text = `a content ${seen} on channel ${this.number} where a content ${due} is due`;
+      throw new WireError(REPLY.unexpectedFrame, text, METHOD.basicPublish);
+    }
+    return isHeader ? readBodySize(octets, start) : end - start - FRAME_OVERHEAD;
+  }
+}

@@ -1,0 +1,98 @@
+import { FRAME_HEADER, FRAME_OVERHEAD } from '../../amqp/constants.ts';
+import { readUint32 } from '../../amqp/table.ts';
+
+/** What may come next on a client's channel. */
+const ANY = 0;
+const HEADER = 1;
+const BODY = 2;
+
+/**
+ * One publish of a client's channel until it is whole: its method, its header and its bodies. While they lie one behind
+ * the other in the chunk that is being read, they are kept as one piece of it and nothing is copied.
+ */
+export class Publish {
+  /** The pieces that were copied out of earlier chunks, or that other channels' frames came between. */
+  readonly parts: Uint8Array[] = [];
+  /** Octets of the parts. */
+  size = 0;
+  /** The last piece, where it lies: `start` to `end` of `octets`; undefined when there is none. */
+  octets: Uint8Array | undefined;
+  start = 0;
+  end = 0;
+
+  #expected = ANY;
+  /** Octets of the body that are still to come. */
+  #missing = 0;
+
+  /** Whether a publish has begun and isn't whole. */
+  get underWay(): boolean {
+    return this.#expected !== ANY;
+  }
+
+  /** Whether its content header is due. */
+  get wantsHeader(): boolean {
+    return this.#expected === HEADER;
+  }
+
+  /** A basic.publish method. */
+  begin(octets: Uint8Array, start: number, end: number): void {
+    this.#expected = HEADER;
+    this.octets = octets;
+    this.start = start;
+    this.end = end;
+  }
+
+  /**
+   * Its content header or one of its bodies.
+   * @param size a header: octets of the whole body; a body: octets of this frame's payload
+   * @returns whether the publish is whole; undefined: the body is longer than its header says
+   */
+  add(type: number, size: number, octets: Uint8Array, start: number, end: number): boolean | undefined {
+    this.#missing = type === FRAME_HEADER ? size : this.#missing - size;
+    if (this.#missing < 0) return undefined;
+    if (this.octets === octets && this.end === start) this.end = end;
+    else {
+      this.keep();
+      this.octets = octets;
+      this.start = start;
+      this.end = end;
+    }
+    this.#expected = this.#missing === 0 ? ANY : BODY;
+    return this.#missing === 0;
+  }
+
+  /** Copies the last piece: the chunk that it lies in is read over. */
+  keep(): void {
+    if (this.octets === undefined) return;
+    const part = Uint8Array.from(this.octets.subarray(this.start, this.end));
+    this.octets = undefined;
+    this.parts.push(part);
+    this.size += part.length;
+  }
+
+  /** Puts another channel's number into the frames that are there: the one at the broker has changed. */
+  renumber(channel: number): void {
+    for (const part of this.parts) renumberAll(part, 0, part.length, channel);
+    if (this.octets !== undefined) renumberAll(this.octets, this.start, this.end, channel);
+  }
+
+  /** Forgets it: it has been passed on, or is dropped. */
+  clear(): void {
+    this.#expected = ANY;
+    this.octets = undefined;
+    this.parts.length = 0;
+    this.size = 0;
+  }
+}
+
+/** Puts a channel's number into each of the whole frames from `start` to `end`. */
+function renumberAll(octets: Uint8Array, start: number, end: number, channel: number): void {
+  for (let at = start; at < end; at += readUint32(octets, at + 3) + FRAME_OVERHEAD)
+    renumber(octets, at, channel);
+}
+
+/** Puts a channel's number into the frame that begins at `start`. */
+export function renumber(octets: Uint8Array, start: number, channel: number): void {
+  octets[start + 1] = channel >>> 8;
+  octets[start + 2] = channel;
+}

@@ -1,0 +1,97 @@
+import { Outlet, type Source } from '../outlet.ts';
+import type { Upstream } from './upstream.ts';
+
+/** One client's way into one connection to the broker. */
+interface Way {
+  readonly outlet: Outlet;
+  /** What is to be written, in order. */
+  readonly pieces: Uint8Array[];
+}
+
+/**
+ * Gathers a client's frames by the connection that they go to: what lies one behind the other is one piece, and each
+ * connection gets one write for a chunk of the client's. While one of them is behind, the client is held back.
+ */
+export class Ways {
+  readonly #ways = new Map<Upstream, Way>();
+  readonly #holder: () => Source;
+  readonly #copies: boolean;
+  readonly #used: Way[] = [];
+  /** The piece that may still grow, and where it goes. */
+  #upstream: Upstream | undefined;
+  #way: Way | undefined;
+  #octets: Uint8Array | undefined;
+  #start = 0;
+  #end = 0;
+
+  /**
+   * @param holder makes what holds the client back
+   * @param copies whether the connections encrypt, see {@link Outlet}
+   */
+  constructor(holder: () => Source, copies: boolean) {
+    this.#holder = holder;
+    this.#copies = copies;
+  }
+
+  /** Whole frames for a connection, behind all that it was given before. */
+  add(upstream: Upstream, octets: Uint8Array, start: number, end: number): void {
+    if (upstream === this.#upstream && octets === this.#octets && start === this.#end) {
+      this.#end = end;
+      return;
+    }
+    this.#cut();
+    if (upstream !== this.#upstream) {
+      this.#upstream = upstream;
+      this.#way = this.#wayTo(upstream);
+    }
+    this.#octets = octets;
+    this.#start = start;
+    this.#end = end;
+  }
+
+  #wayTo(upstream: Upstream): Way {
+    let way = this.#ways.get(upstream);
+    if (way === undefined) {
+      for (const old of this.#ways.keys()) if (old.socket.destroyed) this.#ways.delete(old);
+      way = { outlet: new Outlet(this.#holder(), upstream.socket, this.#copies), pieces: [] };
+      this.#ways.set(upstream, way);
+    }
+    return way;
+  }
+
+  #cut(): void {
+    if (this.#octets === undefined) return;
+    const way = this.#way!;
+    if (way.pieces.length === 0) this.#used.push(way);
+    way.pieces.push(this.#octets.subarray(this.#start, this.#end));
+    this.#octets = undefined;
+  }
+
+  /** Writes all that was gathered. `lent`: it lies in a buffer that the client's socket reads into again. */
+  flush(lent: boolean): void {
+    this.#cut();
+    for (const { outlet, pieces } of this.#used) {
+      outlet.write(pieces, lent);
+      pieces.length = 0;
+    }
+    this.#used.length = 0;
+  }
+
+  /** The connection is gone: it holds the client back no more. */
+  forget(upstream: Upstream): void {
+    if (this.#upstream === upstream) {
+      this.#octets = undefined;
+      this.#upstream = undefined;
+    }
+    const way = this.#ways.get(upstream);
+    if (way === undefined) return;
+    way.pieces.length = 0;
+    way.outlet.release();
+    this.#ways.delete(upstream);
+  }
+
+  /** Lets the client flow, however far behind the connections are. */
+  release(): void {
+    for (const { outlet } of this.#ways.values()) outlet.release();
+  }
+}
