@@ -1,6 +1,7 @@
 import { FRAME_OVERHEAD } from './constants.ts';
 import { WireError } from './error.ts';
 import { FrameScanner, SCAN } from './scan.ts';
+import type { FrameTally } from './tally.ts';
 
 /** Takes whole frames. */
 export interface FrameSink {
@@ -29,10 +30,11 @@ export class FrameCutter {
 
   /**
    * @param frameMax octets of the longest frame, as {@link FrameScanner} reads it; above 0
+   * @param tally as the scanner's
    * @throws RangeError when it is 0: nothing would bound the memory
    */
-  constructor(frameMax: number, sink: FrameSink) {
-    this.#scanner = new FrameScanner(bounded(frameMax));
+  constructor(frameMax: number, sink: FrameSink, tally?: FrameTally) {
+    this.#scanner = new FrameScanner(bounded(frameMax), tally);
     this.#sink = sink;
   }
 

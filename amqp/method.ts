@@ -1,4 +1,4 @@
-import { FRAME_END, FRAME_METHOD, METHOD, REPLY, REPLY_NAME } from './constants.ts';
+import { FRAME_END, FRAME_HEADER_SIZE, FRAME_METHOD, METHOD, REPLY, REPLY_NAME } from './constants.ts';
 import { WireError } from './error.ts';
 import { withUint16, withUint32 } from './splice.ts';
 import { readUint32, tableEnd } from './table.ts';
@@ -103,6 +103,11 @@ export function withChannelMax(tune: Uint8Array, channelMax: number): Uint8Array
 /** The channel of a complete frame. */
 export function channelOf(frame: Uint8Array): number {
   return (frame[1]! << 8) | frame[2]!;
+}
+
+/** The method of a complete frame: class * 65536 + method, 0 where it isn't a method frame. */
+export function methodOf(frame: Uint8Array): number {
+  return frame[0] === FRAME_METHOD ? readUint32(frame, FRAME_HEADER_SIZE) : 0;
 }
 
 /** A complete frame on another channel. */

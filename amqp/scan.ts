@@ -9,6 +9,7 @@ import {
   REPLY,
 } from './constants.ts';
 import { WireError } from './error.ts';
+import type { FrameTally } from './tally.ts';
 
 /** What {@link FrameScanner.next} met. */
 export const SCAN = {
@@ -57,9 +58,15 @@ export class FrameScanner {
   #left = 0;
   #headDone = false;
 
-  /** @param frameMax frame_max of connection.tune in octets; 0 is no limit. See {@link maxPayload}. */
-  constructor(frameMax: number) {
+  readonly #tally: FrameTally | undefined;
+
+  /**
+   * @param frameMax frame_max of connection.tune in octets; 0 is no limit. See {@link maxPayload}.
+   * @param tally where frames that end are counted, too
+   */
+  constructor(frameMax: number, tally?: FrameTally) {
     this.#maxPayload = maxPayload(frameMax);
+    this.#tally = tally;
   }
 
   /** Sets the negotiated frame_max (octets; 0 is no limit) for the frames that follow. */
@@ -203,6 +210,7 @@ export class FrameScanner {
     this.#headDone = false;
     this.held = 0;
     this.frames++;
+    this.#tally?.add(this.type);
     return SCAN.end;
   }
 

@@ -1,6 +1,8 @@
 import { once } from 'node:events';
 import { type IncomingMessage, type ServerResponse, createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { type Guard, isLoopback } from './admin-guard.ts';
+import { type AdminAnswer, type AdminRoute, type AdminStream, findRoute, isStream } from './admin-route.ts';
 import { messageOf } from './errors.ts';
 import type { Logger } from './log.ts';
 import type { Metrics } from './metrics.ts';
@@ -22,8 +24,12 @@ export interface AdminSettings {
   readonly livez: CheckNow;
   /** Should it get traffic? */
   readonly readyz: CheckNow;
-  /** Further paths, such as `/clients`, and what each answers as JSON at that moment. */
+  /** Further paths, such as `/clients`, and what each answers as JSON at that moment. Everybody may ask. */
   readonly json?: Readonly<Record<string, () => unknown>>;
+  /** What else can be asked for and done. */
+  readonly routes?: readonly AdminRoute[];
+  /** Who may use {@link routes} that aren't for everybody. It is needed where there are such routes. */
+  readonly guard?: Guard;
 }
 
 export interface Admin {
@@ -33,17 +39,11 @@ export interface Admin {
   close(): Promise<void>;
 }
 
-interface Answer {
-  readonly status: number;
-  readonly body: string;
-  readonly type?: string;
-}
-
 /** Probes and scrapers are few: a flood of connections must not take the descriptors of the real work. */
 const maxConnections = 64;
 const closeGraceMs = 1000;
 
-async function health(check: CheckNow): Promise<Answer> {
+async function health(check: CheckNow): Promise<AdminAnswer> {
   try {
     const { ok, reasons } = await check();
     return { status: ok ? 200 : 503, body: [ok ? 'ok' : 'not ok', ...reasons].join('\n') + '\n' };
@@ -52,61 +52,85 @@ async function health(check: CheckNow): Promise<Answer> {
   }
 }
 
-type Routes = Readonly<Record<string, () => Promise<Answer>>>;
-
-function routesOf({ log, metrics, livez, readyz, json = {} }: AdminSettings): Routes {
-  const asJson = (path: string, read: () => unknown) => async (): Promise<Answer> => {
-    try {
-      return { status: 200, body: `${JSON.stringify(read())}\n`, type: 'application/json' };
-    } catch (error) {
-      log.error({ err: error }, `${path} could not be answered`);
-      return { status: 500, body: `${path} could not be answered; the log says why\n` };
-    }
-  };
-  return {
-    '/livez': () => health(livez),
-    '/readyz': () => health(readyz),
-    '/metrics': async () => {
-      try {
-        return { status: 200, body: await metrics.text(), type: metrics.contentType };
-      } catch (error) {
-        log.error({ err: error }, 'metrics could not be collected');
-        return { status: 500, body: 'metrics could not be collected; the log says why\n' };
-      }
+function routesOf({ metrics, livez, readyz, json = {}, routes = [] }: AdminSettings): AdminRoute[] {
+  const open = (path: string, handle: AdminRoute['handle']): AdminRoute => ({
+    method: 'GET',
+    path,
+    open: true,
+    handle,
+  });
+  return [
+    open('/livez', () => health(livez)),
+    open('/readyz', () => health(readyz)),
+    {
+      ...open('/metrics', async () => ({
+        status: 200,
+        body: await metrics.text(),
+        type: metrics.contentType,
+      })),
+      failure: 'metrics could not be collected',
     },
-    ...Object.fromEntries(Object.entries(json).map(([path, read]) => [path, asJson(path, read)])),
-  };
+    ...Object.entries(json).map(([path, read]) =>
+      open(path, () => ({ status: 200, body: `${JSON.stringify(read())}\n`, type: 'application/json' })),
+    ),
+    ...routes,
+  ];
 }
 
-async function answer(request: IncomingMessage, routes: Routes): Promise<Answer> {
-  const path = (request.url ?? '/').split('?', 1)[0] ?? '/';
-  const route = Object.hasOwn(routes, path) ? routes[path] : undefined;
-  if (route === undefined) {
-    const paths = Object.keys(routes);
-    return {
-      status: 404,
-      body: `not found: there are ${paths.slice(0, -1).join(', ')} and ${paths.at(-1)}\n`,
-    };
-  }
-  if (request.method !== 'GET' && request.method !== 'HEAD')
-    return { status: 405, body: 'only GET and HEAD\n' };
-  return route();
-}
-
-function send(response: ServerResponse, { status, body, type }: Answer, last: boolean): void {
+function send(
+  response: ServerResponse,
+  { status, body, type, headers }: AdminAnswer,
+  closing: boolean,
+): void {
   response.writeHead(status, {
     'content-type': type ?? 'text/plain; charset=utf-8',
     'content-length': Buffer.byteLength(body),
     'cache-control': 'no-store',
-    ...(status === 405 ? { allow: 'GET, HEAD' } : {}),
-    ...(last ? { connection: 'close' } : {}),
+    'x-content-type-options': 'nosniff',
+    ...headers,
+    ...(closing ? { connection: 'close' } : {}),
   });
   response.end(body);
 }
 
+/** Begins an answer that goes on until one of both ends it. */
+function begin(request: IncomingMessage, response: ServerResponse, { type, stream }: AdminStream): void {
+  response.writeHead(200, {
+    'content-type': type,
+    'cache-control': 'no-store',
+    'x-content-type-options': 'nosniff',
+  });
+  if (request.method === 'HEAD') {
+    response.end();
+    return;
+  }
+  response.flushHeaders();
+  stream(response);
+}
+
+async function answer(
+  { log, guard }: AdminSettings,
+  routes: readonly AdminRoute[],
+  address: string,
+  request: IncomingMessage,
+  signal: AbortSignal,
+): Promise<AdminAnswer | AdminStream> {
+  const found = findRoute(routes, request.method ?? 'GET', request.url ?? '/');
+  if (!('route' in found)) return found;
+  const { route, params, query } = found;
+  try {
+    const refusal = route.open === true ? undefined : guard?.(request, isLoopback(address));
+    return refusal ?? (await route.handle({ params, query, signal }));
+  } catch (error) {
+    const failure = route.failure ?? `${route.path} could not be answered`;
+    log.error({ err: error }, failure);
+    return { status: 500, body: `${failure}; the log says why\n` };
+  }
+}
+
 /**
- * Serves GET /livez, /readyz, /metrics and the JSON paths over plain HTTP. A check that is not ok, or throws, answers 503
- * with its reasons, one a line.
+ * Serves GET /livez, /readyz, /metrics, the JSON paths and the routes over plain HTTP. A check that is not ok, or throws,
+ * answers 503 with its reasons, one a line.
  * @throws Error when it can't listen at the address.
  */
 export async function startAdmin(settings: AdminSettings): Promise<Admin> {
@@ -114,7 +138,11 @@ export async function startAdmin(settings: AdminSettings): Promise<Admin> {
   const routes = routesOf(settings);
   const server = createServer({ requestTimeout: 10_000, headersTimeout: 5000 }, (request, response) => {
     request.resume();
-    void answer(request, routes).then((found) => send(response, found, closing));
+    const gone = new AbortController();
+    response.once('close', () => gone.abort());
+    void answer(settings, routes, address, request, gone.signal).then((found) =>
+      isStream(found) ? begin(request, response, found) : send(response, found, closing),
+    );
   });
   server.maxConnections = maxConnections;
   server.listen(settings.listen);

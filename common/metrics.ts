@@ -1,9 +1,13 @@
-import { Counter, Gauge, Registry, collectDefaultMetrics } from 'prom-client';
+import { Counter, Gauge, type Metric, Registry, collectDefaultMetrics } from 'prom-client';
+import type { Distribution } from './distribution.ts';
 
 type Labels = Readonly<Record<string, string>>;
 
 /** Reads the present value, or one value for each set of labels, from the fields where the program keeps it. */
 export type ReadMetric = () => number | Iterable<readonly [labels: Labels, value: number]>;
+
+/** Reads distributions, one for each set of labels. */
+export type ReadDistributions = () => Iterable<readonly [labels: Labels, values: Distribution]>;
 
 /**
  * Metrics in Prometheus' text format. Values are read when scraped and never pushed: a labelled
@@ -14,6 +18,8 @@ export interface Metrics {
   counter(name: string, help: string, read: ReadMetric, labelNames?: readonly string[]): void;
   /** A value that goes up and down. */
   gauge(name: string, help: string, read: ReadMetric, labelNames?: readonly string[]): void;
+  /** How values are distributed over buckets. */
+  histogram(name: string, help: string, read: ReadDistributions): void;
   /** What a scrape gets. Rejects when a reader throws. */
   text(): Promise<string>;
   readonly contentType: string;
@@ -22,6 +28,26 @@ export interface Metrics {
 function samples(read: ReadMetric): Iterable<readonly [Labels, number]> {
   const value = read();
   return typeof value === 'number' ? [[{}, value]] : value;
+}
+
+interface Sample {
+  readonly metricName: string;
+  readonly labels: Labels;
+  readonly value: number;
+}
+
+/** The samples of histograms: buckets hold what is in the ones below them, too. */
+function* histogramSamples(name: string, read: ReadDistributions): Iterable<Sample> {
+  for (const [labels, { bounds, counts, sum }] of read()) {
+    let count = 0;
+    for (const [index, inBucket] of counts.entries()) {
+      count += inBucket;
+      const le = index < bounds.length ? String(bounds[index]) : '+Inf';
+      yield { metricName: `${name}_bucket`, labels: { ...labels, le }, value: count };
+    }
+    yield { metricName: `${name}_sum`, labels, value: sum };
+    yield { metricName: `${name}_count`, labels, value: count };
+  }
 }
 
 /** A new registry with the usual metrics of the process and of Node; `prefix` goes before the names added to it. */
@@ -52,6 +78,18 @@ export function createMetrics({ prefix = '' }: { prefix?: string } = {}): Metric
           for (const [labels, value] of samples(read)) gauge.set(labels, value);
         },
       });
+    },
+    histogram(name, help, read) {
+      // prom-client's own histogram takes values one by one: what is read instead is its samples.
+      const fullName = prefix + name;
+      const samplesNow = () => ({
+        name: fullName,
+        help,
+        type: 'histogram',
+        values: [...histogramSamples(fullName, read)],
+      });
+      const metric = { name: fullName, get: () => Promise.resolve(samplesNow()) };
+      registry.registerMetric(metric as unknown as Metric);
     },
     text: () => registry.metrics(),
     contentType: registry.contentType,

@@ -1,12 +1,14 @@
 import type { Logger } from '../common/log.ts';
 import type { Backend } from './backend.ts';
 import type { Mode } from './ledger-document.ts';
+import type { Admission } from './limits/admission.ts';
 import type { Connect } from './link.ts';
 import type { Policies } from './policy/policy.ts';
 import type { Queues } from './queues.ts';
 import type { ClientRecords } from './record.ts';
 import type { Session } from './session.ts';
 import type { Stats } from './stats.ts';
+import type { AuditLog } from './telemetry/audit.ts';
 
 /** How long a session's stages may take. */
 export interface SessionLimits {
@@ -24,15 +26,21 @@ export interface SessionContext {
   readonly mode: Mode;
   readonly policies: Policies;
   readonly clients: ClientRecords;
+  readonly admission: Admission;
   readonly queues: Queues;
   readonly limits: SessionLimits;
   readonly backend: Backend;
+  /** Why a client can't be connected to the broker now; `waits`: it may be later, and is asked again. undefined: it can. */
+  barrier(): { readonly text: string; readonly waits: boolean } | undefined;
   /** Makes the way to the broker of a client that has said what it speaks. */
   readonly connect: Connect;
   readonly stats: Stats;
   readonly log: Logger;
+  readonly audit: AuditLog | undefined;
   /** Whether the text is told for the first time: what many clients meet is one line of the log and not thousands. */
   isNews(text: string): boolean;
+  /** Whether the clients of a virtual host are held back. */
+  isPaused(virtualHost: string): boolean;
   /** Called when the broker has answered connection.open-ok. */
   opened(): void;
   /** Called once, when both sockets are closed. */

@@ -1,17 +1,24 @@
+import { HEARTBEAT } from '../amqp/connection.ts';
 import { METHOD } from '../amqp/constants.ts';
 import { type ClientIdentity, NOBODY, readClientIdentity, readServerIdentity } from '../amqp/handshake.ts';
 import { readClose, readVirtualHost } from '../amqp/method.ts';
 import type { SessionContext } from './context.ts';
+import { InFlight } from './drain/in-flight.ts';
+import { Visit } from './limits/visit.ts';
 import { Lookup } from './lookup.ts';
 import { agree, type Agreement, INITIAL_FRAME_MAX, offer, overhear } from './negotiation.ts';
 import type { ClientRecord } from './record.ts';
-import { Relay } from './relay.ts';
+import { Relay, type RelayHandler } from './relay.ts';
 import { ruleFor } from './rules/index.ts';
 import type { MeaningChange, RewrittenMethod } from './rules/rule.ts';
+import type { OpenChannels } from './telemetry/channels.ts';
 import { Translation } from './translation.ts';
 import { type BrokerVersion, NEWEST, parseVersion } from './version.ts';
 
 const NOTHING = new Uint8Array(0);
+
+/** Octets of a method frame before its arguments. */
+const METHOD_HEAD = 11;
 
 export interface ConversationEvents {
   /** The broker has answered connection.open. */
@@ -20,6 +27,8 @@ export interface ConversationEvents {
   toBroker(pieces: readonly Uint8Array[]): void;
   /** Something exists that was declared without the proxy, and is used as it is. */
   existing(method: string, refusal: string): void;
+  /** Does something that others set off: a fault of it costs this client its connection, and nobody else. */
+  guard(work: () => void): void;
   /** The broker closes the connection. */
   brokerCloses(replyCode: number, replyText: string): void;
 }
@@ -28,10 +37,16 @@ export interface ConversationEvents {
 export class Conversation {
   readonly fromClient: Relay;
   readonly fromBackend: Relay;
+  /** What the client may have. */
+  readonly visit: Visit;
+  readonly inFlight = new InFlight();
   /** connection.open-ok has been passed on. */
   open = false;
   /** A peer has said connection.close: the end of its socket is the end that was agreed on. */
   closeSeen = false;
+  /** What was done for this client, by method and by what changed. */
+  readonly rewrites: Partial<Record<RewrittenMethod, number>> = {};
+  readonly changes: Partial<Record<MeaningChange, number>> = {};
 
   readonly #context: SessionContext;
   /** The client's IP address. */
@@ -49,32 +64,54 @@ export class Conversation {
   #virtualHost = '';
   #translation: Translation | undefined;
   #record: ClientRecord | undefined;
+  #stays = false;
+  #isStayed = false;
   /** The client's connection.close, which waits for what has to be done before. */
   #farewell: Uint8Array | undefined;
 
   /** @param address the client's IP address */
-  constructor(context: SessionContext, address: string, events: ConversationEvents) {
+  constructor(context: SessionContext, address: string, channels: OpenChannels, events: ConversationEvents) {
     this.#context = context;
     this.#address = address;
     this.#observing = context.mode === 'observe';
     this.#events = events;
-    this.fromClient = new Relay(INITIAL_FRAME_MAX, {
+    this.visit = new Visit(context.admission, address);
+    const { stats, mode } = context;
+    const fromClient: RelayHandler = {
       client: true,
-      wants: (method, channel) => (channel === 0 ? isHandshake(method) : this.#wantsOfClient(method)),
+      wants: (method, channel) =>
+        channel === 0 ? isHandshake(method) : this.#wantsOfClient(method, channel),
       frame: (frame, method, channel) =>
         channel === 0 ? this.#clientSays(frame, method) : this.#clientAsks(frame, method),
-    });
-    this.fromBackend = new Relay(INITIAL_FRAME_MAX, {
+    };
+    const fromBackend: RelayHandler = {
       client: false,
-      wants: (method, channel) => {
+      wants: (method, channel, octets, at, end) => {
         if (channel === 0) return isHandshake(method);
-        return (
-          channel === this.#lookup?.channel || this.#translation?.wantsFromBroker(method, channel) === true
-        );
+        if (channel === this.#lookup?.channel) return true;
+        channels.heard(method, channel);
+        const { inFlight } = this;
+        // One that is cut in two is shown when it is whole.
+        if (inFlight.isAnswer(method) && !inFlight.brokerSays(method, channel, octets, at, end)) return true;
+        return this.#translation?.wantsFromBroker(method, channel) === true;
       },
       frame: (frame, method, channel) =>
         channel === 0 ? this.#brokerSays(frame, method) : this.#brokerAnswers(frame, method, channel),
-    });
+    };
+    // What comes over connections that clients share is counted there.
+    const brokerFrames = mode === 'pool' ? undefined : stats.brokerFrames;
+    this.fromClient = new Relay(INITIAL_FRAME_MAX, fromClient, stats.clientFrames);
+    this.fromBackend = new Relay(INITIAL_FRAME_MAX, fromBackend, brokerFrames);
+  }
+
+  /** Who the client says it is, once it has tried to log in. */
+  get identity(): ClientIdentity {
+    return this.#client;
+  }
+
+  /** Where the client wants to, '' until it says. */
+  get virtualHost(): string {
+    return this.#virtualHost;
   }
 
   /** The channel of the proxy's own questions, once it is known that there is one. */
@@ -82,12 +119,20 @@ export class Conversation {
     return this.#lookup?.channel;
   }
 
-  #wantsOfClient(method: number): boolean {
+  #wantsOfClient(method: number, channel: number): boolean {
+    if (this.#stays && method === METHOD.basicPublish) return true;
+    this.inFlight.clientSays(method, channel);
+    if (this.visit.holds(method, channel)) return true;
     return this.#translation?.wants(method) ?? (this.#observing && ruleFor(method) !== undefined);
   }
 
   /** A method of the client on a channel of its own. */
   #clientAsks(frame: Uint8Array, method: number): Uint8Array | undefined {
+    if (method === METHOD.basicPublish) {
+      if (this.#stays) this.#isStayed = true;
+      else this.visit.hold(frame);
+      return undefined;
+    }
     this.#record?.said(method, frame);
     return this.#translation === undefined ? frame : this.#translation.translate(frame, method);
   }
@@ -96,7 +141,9 @@ export class Conversation {
   #clientSays(frame: Uint8Array, method: number): Uint8Array | undefined {
     switch (method) {
       case METHOD.connectionStartOk:
-        this.#client = readClientIdentity(frame);
+        // A second one is a fault, and no other client.
+        if (this.#client === NOBODY) this.#client = readClientIdentity(frame);
+        this.visit.logIn(frame, this.#client);
         return frame;
       case METHOD.connectionTuneOk:
         return this.#tuned(frame);
@@ -123,9 +170,10 @@ export class Conversation {
         break;
       case METHOD.connectionTune:
         this.#tune = frame;
-        return this.#observing ? frame : offer(frame);
+        return this.visit.offer(this.#observing ? frame : offer(frame));
       case METHOD.connectionOpenOk:
         this.open = true;
+        this.visit.enter(this.#client.user, this.#virtualHost);
         this.#letIn();
         this.#events.opened();
         break;
@@ -142,12 +190,18 @@ export class Conversation {
   }
 
   #brokerAnswers(frame: Uint8Array, method: number, channel: number): Uint8Array {
-    if (channel !== this.#lookup?.channel) return this.#translation!.heard(frame, method);
+    if (channel !== this.#lookup?.channel) {
+      if (method !== METHOD.basicAck && method !== METHOD.basicNack)
+        return this.#translation!.heard(frame, method);
+      this.inFlight.brokerSays(method, channel, frame, METHOD_HEAD, frame.length);
+      return frame;
+    }
     this.#lookup.take(frame, method);
     return NOTHING;
   }
 
   #tuned(tuneOk: Uint8Array): Uint8Array {
+    this.visit.agree(tuneOk);
     if (this.#tune.length === 0) return tuneOk;
     const agreement = this.#observing
       ? overhear(this.#tune, tuneOk)
@@ -167,6 +221,7 @@ export class Conversation {
   /** connection.open: who the client is and where it goes is known, and with it the rules. */
   #opens(frame: Uint8Array): void {
     this.#virtualHost = readVirtualHost(frame);
+    this.visit.open(this.#client.user, this.#virtualHost);
     if (this.#observing) return;
     const { policies, queues, stats } = this.#context;
     const scope = { virtualHost: this.#virtualHost, user: this.#client.user, broker: this.#broker };
@@ -193,6 +248,26 @@ export class Conversation {
     });
   }
 
+  /** Whether a frame of the proxy's own can go to the broker now. */
+  get atBoundary(): boolean {
+    return this.fromClient.atBoundary;
+  }
+
+  /** The client is held at a publish until its connection ends: {@link stay}. */
+  get isStayed(): boolean {
+    return this.#isStayed;
+  }
+
+  /** Holds the client at its next publish, whose place is the end of what it has published. */
+  stay(): void {
+    this.#stays = true;
+  }
+
+  /** Tells the broker that the client is there, while the client itself isn't read from. */
+  beat(): void {
+    this.#send(HEARTBEAT);
+  }
+
   /** Passes a frame of the proxy's own on to the broker, where a frame may begin. */
   #send(frame: Uint8Array): void {
     if (this.fromClient.insert(frame)) this.#events.toBroker([frame]);
@@ -200,11 +275,13 @@ export class Conversation {
 
   #rewritten(method: RewrittenMethod): void {
     this.#context.stats.rewrites[method]++;
+    increment(this.rewrites, method);
     this.#record?.rewritten(method);
   }
 
   #changed(change: MeaningChange): void {
     this.#context.stats.meaningChanges[change]++;
+    increment(this.changes, change);
     this.#record?.changed(change);
   }
 
@@ -213,7 +290,9 @@ export class Conversation {
     const { clientAsked = 0, tooSmall = false } = this.#agreement ?? {};
     const who = { virtualHost: this.#virtualHost, address: this.#address, frameMax: clientAsked };
     this.#record = this.#context.clients.connected({ ...this.#client, ...who }, this.#brokerText);
-    if (tooSmall) this.#record.rewritten('connection.tune-ok');
+    if (!tooSmall) return;
+    increment(this.rewrites, 'connection.tune-ok');
+    this.#record.rewritten('connection.tune-ok');
   }
 
   /**
@@ -221,6 +300,12 @@ export class Conversation {
    * on by itself.
    */
   unhold(): void {
+    if (this.#isStayed) return;
+    if (this.visit.isHolding) {
+      const go = (publish: Uint8Array): void => this.#events.toBroker(this.fromClient.release(publish));
+      this.visit.wait((publish) => this.#events.guard(() => go(publish)));
+      return;
+    }
     const farewell = this.#farewell;
     if (farewell === undefined) {
       this.#translation?.ask();
@@ -228,6 +313,12 @@ export class Conversation {
     }
     this.#farewell = undefined;
     this.leave(() => this.#events.toBroker(this.fromClient.release(farewell)));
+  }
+
+  /** Looks at what is held for a limit; called a few times a second. @param now milliseconds of performance.now() */
+  sweep(now: number): void {
+    const pulse = this.visit.pulse(now);
+    if (pulse !== undefined) this.#send(pulse);
   }
 
   /** The client goes. @param done called when the broker has been told all that has to come before */
@@ -238,6 +329,7 @@ export class Conversation {
 
   /** The connection has ended. */
   ended(): void {
+    this.visit.leave();
     this.#translation?.ended();
     this.#record?.ended();
     this.#record = undefined;
@@ -259,4 +351,8 @@ function isHandshake(method: number): boolean {
     default:
       return false;
   }
+}
+
+function increment<K extends string>(counts: Partial<Record<K, number>>, key: K): void {
+  counts[key] = (counts[key] ?? 0) + 1;
 }

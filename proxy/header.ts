@@ -17,13 +17,6 @@ export function classifyHeader(octets: Uint8Array): HeaderKind {
   return SAME_FRAMES.has(version) ? 'amqp-0-9-1' : 'other-amqp';
 }
 
-/** Whether a header's version is one whose frames are those of 0-9-1, as brokers up to 3.13 take them. */
-export function isKnownVersion(octets: Uint8Array): boolean {
-  return ['0,0,9,1', '1,1,0,9', '1,1,9,1', '1,1,8,0'].includes(
-    octets.subarray(AMQP.length, HEADER_SIZE).join(),
-  );
-}
-
 /** What the octets of something that is not AMQP look like, for the log: what to look at first. */
 export function describeNoise(octets: Uint8Array, tls: boolean): string {
   const text = new TextDecoder('latin1').decode(octets.subarray(0, HEADER_SIZE));

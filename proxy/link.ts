@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { Backend } from './backend.ts';
 import type { ProxyErrorCode } from './errors.ts';
+import type { Gate } from './gate.ts';
 import { Outlet, type Source } from './outlet.ts';
 import type { Endpoints } from './proxy-protocol.ts';
 import type { Receive } from './socket.ts';
@@ -13,6 +14,10 @@ export interface Link extends Source {
   readonly destroyed: boolean;
   /** No more octets come from it. */
   readonly readableEnded: boolean;
+  /** The proxy's own end of the connection to the broker, `ADDRESS PORT`; undefined in pool mode, where channels may move. */
+  readonly localEnd?: string;
+  /** Octets that wait for the connection to take them; in pool mode the pool knows. */
+  readonly writableLength?: number;
   /** Passes the pieces on, in order. `lent`: they lie in a buffer that the client's socket reads into again. */
   write(pieces: readonly Uint8Array[], lent: boolean): void;
   /** Pauses the client until {@link proceed}. */
@@ -50,6 +55,8 @@ export interface LinkEvents {
 export interface LinkClient {
   readonly id: number;
   readonly socket: Socket;
+  /** What holds the socket back: others do so too. */
+  readonly gate: Gate;
   readonly endpoints: Endpoints;
   /** What the client's certificate is known by (SHA-256), '' without one. */
   readonly tlsIdentity: string;
@@ -70,10 +77,10 @@ class DirectLink implements Link {
   readonly #socket: Socket;
   readonly #outlet: Outlet;
 
-  constructor(backend: Backend, { socket: client, endpoints, events }: LinkClient) {
+  constructor(backend: Backend, { gate, endpoints, events }: LinkClient) {
     const socket = backend.connect((chunk, length, lent) => events.receive(chunk, length, lent));
     this.#socket = socket;
-    this.#outlet = new Outlet(client, socket, backend.tls);
+    this.#outlet = new Outlet(gate.holder(), socket, backend.tls);
     socket.once(backend.tls ? 'secureConnect' : 'connect', () => {
       const announced = backend.header(endpoints);
       if (announced !== undefined) socket.write(announced);
@@ -97,6 +104,14 @@ class DirectLink implements Link {
 
   get readableEnded(): boolean {
     return this.#socket.readableEnded;
+  }
+
+  get localEnd(): string {
+    return `${this.#socket.localAddress} ${this.#socket.localPort}`;
+  }
+
+  get writableLength(): number {
+    return this.#socket.writableLength;
   }
 
   pause(): void {

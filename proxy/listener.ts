@@ -4,12 +4,16 @@ import tls, { type TLSSocket } from 'node:tls';
 import { messageOf, UsageError } from '../common/errors.ts';
 import { formatHostPort, type HostPort } from '../common/options.ts';
 import type { TlsFiles } from '../common/tls.ts';
+import { announcePlain, announceTls } from './announced.ts';
+import type { Endpoints } from './proxy-protocol.ts';
 import { adoptPlain, type Receive, receiveData } from './socket.ts';
 
 /** A connection that a client made, before anything of it was read. */
 export interface Accepted {
   readonly socket: Socket;
   readonly tls: boolean;
+  /** Whose it is by its PROXY header; undefined: its own. */
+  readonly announced: Endpoints | undefined;
   /** Begins to read: octets go to `receive` from here on. Answers the socket to use from now on. */
   readonly read: (receive: Receive) => Socket;
 }
@@ -17,9 +21,17 @@ export interface Accepted {
 export interface ListenerEvents {
   /** Asked for each connection before anything else; false closes it. */
   admit(socket: Socket): boolean;
+  /** Whether a PROXY header has to come first. */
+  isTrusted(socket: Socket): boolean;
   accepted(connection: Accepted): void;
-  /** A TLS handshake failed or a certificate was refused. */
-  refused(socket: Socket, why: 'CLIENT_TLS' | 'CLIENT_CERTIFICATE', text: string): void;
+  /** A TLS handshake failed, or a certificate or a PROXY header was refused. */
+  refused(
+    socket: Socket,
+    why: 'CLIENT_TLS' | 'CLIENT_CERTIFICATE' | 'CLIENT_PROXY_HEADER',
+    text: string,
+  ): void;
+  /** A plain connection that was admitted has ended before it was accepted. */
+  dropped(): void;
   /** A connection could not be accepted, for want of file descriptors for example. Listening goes on. */
   failed(error: Error): void;
 }
@@ -46,14 +58,17 @@ export interface Listener {
 
 /**
  * Listens for clients, plain or, with `secure`, by TLS 1.2 and 1.3.
+ * @param announcementTimeout milliseconds for a PROXY header
  * @throws UsageError when the address can't be listened on
  */
 export async function listen(
   at: HostPort,
   secure: TlsListener | undefined,
   events: ListenerEvents,
+  announcementTimeout: number,
 ): Promise<Listener> {
-  const tlsServer = secure === undefined ? undefined : createTlsServer(secure, events);
+  const announced = new AnnouncedClients();
+  const tlsServer = secure === undefined ? undefined : createTlsServer(secure, events, announced);
   const server = net.createServer({
     pauseOnConnect: tlsServer === undefined,
     allowHalfOpen: true,
@@ -62,9 +77,17 @@ export async function listen(
     keepAliveInitialDelay: 60_000,
   });
   server.on('connection', (socket) => {
-    if (!events.admit(socket)) socket.destroy();
-    else if (tlsServer !== undefined) tlsServer.emit('connection', socket);
-    else events.accepted({ socket, tls: false, read: (receive) => adoptPlain(socket, receive) });
+    if (!events.admit(socket)) {
+      socket.destroy();
+    } else if (events.isTrusted(socket)) {
+      if (tlsServer === undefined) acceptAnnounced(socket, announcementTimeout, events);
+      else secureAnnounced(socket, tlsServer, announced, announcementTimeout, events);
+    } else if (tlsServer === undefined) {
+      const read = (receive: Receive): Socket => adoptPlain(socket, receive);
+      events.accepted({ socket, tls: false, announced: undefined, read });
+    } else {
+      tlsServer.emit('connection', socket);
+    }
   });
   server.listen({ host: at.host, port: at.port });
   try {
@@ -86,7 +109,69 @@ function contextOptions({ cert, key, ca }: TlsFiles): tls.SecureContextOptions {
   return { cert, key, ...(ca === undefined ? {} : { ca }), minVersion: 'TLSv1.2' };
 }
 
-function createTlsServer(secure: TlsListener, events: ListenerEvents): tls.Server {
+/** A plain connection with a PROXY header. */
+function acceptAnnounced(accepted: Socket, timeout: number, events: ListenerEvents): void {
+  let isOurs = true;
+  const { socket, read } = announcePlain(accepted, timeout, {
+    announced: (announced) => {
+      isOurs = false;
+      events.accepted({ socket, tls: false, announced, read });
+    },
+    refused: (text) => {
+      events.refused(socket, 'CLIENT_PROXY_HEADER', text);
+      socket.destroy();
+    },
+  });
+  socket.once('close', () => {
+    if (isOurs) events.dropped();
+  });
+}
+
+/** A connection with a PROXY header in front of its TLS. */
+function secureAnnounced(
+  socket: Socket,
+  server: tls.Server,
+  clients: AnnouncedClients,
+  timeout: number,
+  events: ListenerEvents,
+): void {
+  announceTls(socket, timeout, {
+    announced: (endpoints) => {
+      if (endpoints !== undefined) clients.add(socket, endpoints);
+      server.emit('connection', socket);
+    },
+    refused: (text) => {
+      events.refused(socket, 'CLIENT_PROXY_HEADER', text);
+      socket.destroy();
+    },
+  });
+}
+
+/** Who the clients behind load balancers are, by the connection: what comes out of a TLS handshake is another socket. */
+class AnnouncedClients {
+  readonly #endpoints = new Map<string, Endpoints>();
+
+  add(socket: Socket, endpoints: Endpoints): void {
+    const key = keyOf(socket);
+    this.#endpoints.set(key, endpoints);
+    socket.once('close', () => this.#endpoints.delete(key));
+  }
+
+  of(socket: Socket): Endpoints | undefined {
+    return this.#endpoints.get(keyOf(socket));
+  }
+}
+
+/** What no two connections to a listener have at the same time. */
+function keyOf({ remoteAddress, remotePort, localAddress }: Socket): string {
+  return `${remoteAddress} ${remotePort} ${localAddress}`;
+}
+
+function createTlsServer(
+  secure: TlsListener,
+  events: ListenerEvents,
+  announced: AnnouncedClients,
+): tls.Server {
   const { files, clientAuth, handshakeTimeout } = secure;
   const server = tls.createServer({
     ...contextOptions(files),
@@ -110,7 +195,7 @@ function createTlsServer(secure: TlsListener, events: ListenerEvents): tls.Serve
       receiveData(socket, receive);
       return socket;
     };
-    events.accepted({ socket, tls: true, read });
+    events.accepted({ socket, tls: true, announced: announced.of(socket), read });
   });
   return server;
 }

@@ -1,7 +1,11 @@
 import { createMetrics, type Metrics } from '../common/metrics.ts';
+import type { FrameTally } from '../amqp/tally.ts';
+import { PROXY_ERRORS, type ProxyErrorCode } from './errors.ts';
 import type { Ledger } from './ledger.ts';
+import { addBreakerMetrics } from './breaker/metrics.ts';
 import { addPoolMetrics } from './pool/metrics.ts';
 import type { Stats } from './stats.ts';
+import { addTelemetryMetrics } from './telemetry/metrics.ts';
 
 /** The proxy's metrics (documented in docs/proxy.md), read from its counters and its ledger at each scrape. */
 export function createProxyMetrics(stats: Stats, ledger: Ledger): Metrics {
@@ -42,16 +46,25 @@ export function createProxyMetrics(stats: Stats, ledger: Ledger): Metrics {
     'frames_total',
     'AMQP frames received.',
     () => [
-      [{ direction: 'client_to_broker' }, stats.framesFromClients],
-      [{ direction: 'broker_to_client' }, stats.framesFromBackend],
+      ...framesOf('client_to_broker', stats.clientFrames),
+      ...framesOf('broker_to_client', stats.brokerFrames),
     ],
-    ['direction'],
+    ['direction', 'type'],
   );
   metrics.counter(
     'errors_total',
     'Connections that the proxy ended or refused, by error code.',
-    () => Object.entries(stats.errors).map(([code, count]) => [{ code }, count] as const),
-    ['code'],
+    () =>
+      Object.entries(stats.errors).map(
+        ([code, count]) => [{ code, class: PROXY_ERRORS[code as ProxyErrorCode] }, count] as const,
+      ),
+    ['code', 'class'],
+  );
+  metrics.counter(
+    'limit_hits_total',
+    'Times that something went beyond a limit.',
+    () => Object.entries(stats.limitHits).map(([limit, count]) => [{ limit }, count] as const),
+    ['limit'],
   );
   metrics.gauge(
     'clients',
@@ -92,6 +105,13 @@ export function createProxyMetrics(stats: Stats, ledger: Ledger): Metrics {
     'Tries to read the certificate again that failed.',
     () => stats.certificate.failures,
   );
+  addTelemetryMetrics(metrics, stats.telemetry);
+  addBreakerMetrics(metrics, stats.breaker);
   addPoolMetrics(metrics, stats.pool);
   return metrics;
+}
+
+function framesOf(direction: string, { methods, headers, bodies, heartbeats }: FrameTally) {
+  const byType = { method: methods, header: headers, body: bodies, heartbeat: heartbeats };
+  return Object.entries(byType).map(([type, count]) => [{ direction, type }, count] as const);
 }

@@ -12,7 +12,11 @@ import {
   seconds,
   text,
 } from '../common/options.ts';
+import { limitOptions } from './limits/options.ts';
+import { parseRange } from './access/address.ts';
+import { breakerOptions } from './breaker/options.ts';
 import { poolOptions } from './pool/options.ts';
+import { telemetryOptions } from './telemetry/options.ts';
 
 /** Where the proxy listens; without a scheme, TLS when there is a certificate. */
 export interface ListenAddress extends HostPort {
@@ -114,14 +118,33 @@ export const proxyOptions = {
     default: 'off',
     parse: oneOf('off', 'v2'),
   },
+  trustProxyProtocol: {
+    name: 'trust-proxy-protocol',
+    argument: 'CIDR',
+    env: 'QUORUMBRIDGE_TRUST_PROXY_PROTOCOL',
+    description:
+      'Addresses of load balancers, as 10.0.0.0/8 or a single one, whose connections begin with a PROXY header (version 2) that says whose they are. From there it has to come, and from elsewhere it is refused.',
+    repeatable: true,
+    parse: parseRange,
+  },
+  ...breakerOptions,
   adminListen: {
     name: 'admin-listen',
     argument: 'HOST:PORT',
     env: 'QUORUMBRIDGE_ADMIN_LISTEN',
-    description: 'Where /livez, /readyz, /metrics and /clients are served, over plain HTTP.',
+    description:
+      'Where /livez, /readyz, /metrics, /clients, the admin API and its page are served, over plain HTTP.',
     default: { host: '127.0.0.1', port: 15695 },
     hiddenDefault: '127.0.0.1:15695',
     parse: hostPort(),
+  },
+  adminTokenFile: {
+    name: 'admin-token-file',
+    argument: 'FILE',
+    env: 'QUORUMBRIDGE_ADMIN_TOKEN_FILE',
+    description:
+      'File with the bearer token of the admin API, of 16 characters at least. Without it the API is open on a loopback address and closed on any other.',
+    parse: filePath(),
   },
   mode: {
     name: 'mode',
@@ -157,6 +180,7 @@ export const proxyOptions = {
     default: 3000,
     parse: integer({ min: 0, max: 1_000_000 }),
   },
+  ...limitOptions,
   clientRecords: {
     name: 'client-records',
     argument: 'COUNT',
@@ -195,7 +219,8 @@ export const proxyOptions = {
     name: 'drain-timeout',
     argument: 'SECONDS',
     env: 'QUORUMBRIDGE_DRAIN_TIMEOUT',
-    description: 'On SIGTERM: how long clients may finish before they are closed with 320 CONNECTION_FORCED.',
+    description:
+      'On SIGTERM: the time over which clients are closed with 320 CONNECTION_FORCED, each when it has finished publishing.',
     default: 25,
     parse: seconds({ min: 0, max: 604_800 }),
   },
@@ -207,6 +232,7 @@ export const proxyOptions = {
     default: 300,
     parse: seconds({ min: 0, max: 86_400 }),
   },
+  ...telemetryOptions,
   logLevel: {
     name: 'log-level',
     argument: 'LEVEL',

@@ -41,11 +41,13 @@ export class Outlet {
   write(pieces: readonly Uint8Array[], lent: boolean): void {
     const to = this.#destination;
     if (pieces.length === 0 || !to.writable) return;
-    const behind = this.#pending > 0 || to.writableLength > 0;
+    // Not the pending ones: what the kernel took in the write counts among them until the next tick.
+    const behind = to.writableLength > 0;
     const many = pieces.length > 1;
     let flowing = true;
     if (many) to.cork();
     for (const piece of pieces) {
+      if (piece.length === 0) continue; // under way, it would be behind without a length
       // What has to wait in Node's own queue is read from there later: it must not be lent any more.
       const octets = lent && (behind || (many && this.#copies)) ? Uint8Array.from(piece) : piece;
       this.#pending++;

@@ -21,7 +21,21 @@ export function endpointsOf(socket: Socket): Endpoints | undefined {
   };
 }
 
-const SIGNATURE = Uint8Array.of(0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a);
+/** What a header of version 2 begins with. */
+export const SIGNATURE: Uint8Array = Uint8Array.of(
+  0x0d,
+  0x0a,
+  0x0d,
+  0x0a,
+  0x00,
+  0x0d,
+  0x0a,
+  0x51,
+  0x55,
+  0x49,
+  0x54,
+  0x0a,
+);
 const PROXY = 0x21;
 const TCP4 = 0x11;
 const TCP6 = 0x21;
@@ -44,8 +58,8 @@ export function proxyHeader(endpoints: Endpoints): Uint8Array {
   return Uint8Array.of(...SIGNATURE, PROXY, v4 ? TCP4 : TCP6, 0, length, ...addresses, ...ports);
 }
 
-/** 4 or 16 octets; a v4 address in v6 form (a dual-stack listener's) counts as v4. */
-function addressOctets(text: string): number[] {
+/** 4 or 16 octets; a v4 address in v6 form (a dual-stack listener's) counts as v4. @throws TypeError when it is no IP address */
+export function addressOctets(text: string): number[] {
   const mapped = text.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, '');
   if (isIPv4(mapped)) return mapped.split('.').map(Number);
   const address = text.replace(/%.*$/, '');

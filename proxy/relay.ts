@@ -2,6 +2,7 @@ import { FRAME_BODY, FRAME_HEADER, FRAME_OVERHEAD, REPLY } from '../amqp/constan
 import { ContentOrder } from '../amqp/content.ts';
 import { WireError } from '../amqp/error.ts';
 import { FrameScanner, SCAN } from '../amqp/scan.ts';
+import type { FrameTally } from '../amqp/tally.ts';
 import { splitBody } from '../amqp/splice.ts';
 
 /**
@@ -14,8 +15,11 @@ export const MAX_COLLECTED = 1 << 20;
 export interface RelayHandler {
   /** Whether the peer is a client, whose content must come in order; a broker's is taken as it is. */
   readonly client: boolean;
-  /** Whether frames of this method (class * 65536 + method) are wanted whole; asked for each method frame. */
-  wants(method: number, channel: number): boolean;
+  /**
+   * Whether frames of this method (class * 65536 + method) are wanted whole; asked for each method frame. Its arguments lie
+   * in `octets` from `at` on, as far as they are before `end`.
+   */
+  wants(method: number, channel: number, octets: Uint8Array, at: number, end: number): boolean;
   /**
    * A wanted frame, complete. What it returns goes on in its place: the same array, an edited one, an empty one for
    * nothing; undefined holds the stream until {@link Relay.release}. Throws WireError.
@@ -56,8 +60,9 @@ export class Relay {
   /** The stream is held: what came behind the frame that holds it. */
   #held: Uint8Array | undefined;
 
-  constructor(frameMax: number, handler: RelayHandler) {
-    this.scanner = new FrameScanner(frameMax);
+  /** @param tally where frames are counted */
+  constructor(frameMax: number, handler: RelayHandler, tally?: FrameTally) {
+    this.scanner = new FrameScanner(frameMax, tally);
     this.#handler = handler;
     this.#order = handler.client ? new ContentOrder() : undefined;
   }
@@ -141,7 +146,11 @@ export class Relay {
             this.#passOn(chunk, run, whole);
             return this.#refuseLarge();
           }
-          if (large || (scanner.method !== 0 && this.#handler.wants(scanner.method, scanner.channel))) {
+          if (
+            large ||
+            (scanner.method !== 0 &&
+              this.#handler.wants(scanner.method, scanner.channel, chunk, scanner.pos, end))
+          ) {
             this.#passOn(chunk, run, scanner.pos - (scanner.headLength - scanner.held));
             if (!this.#collect(chunk)) return this.#pieces;
             run = scanner.pos;

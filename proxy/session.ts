@@ -1,73 +1,73 @@
 import type { Socket } from 'node:net';
-import { TLSSocket } from 'node:tls';
-import { PROTOCOL_HEADER, REPLY, REPLY_NAME } from '../amqp/constants.ts';
+import { PROTOCOL_HEADER, REPLY } from '../amqp/constants.ts';
 import type { WireError } from '../amqp/error.ts';
 import { encodeClose } from '../amqp/method.ts';
+import { Brakes } from './brakes.ts';
 import type { SessionContext } from './context.ts';
 import { Conversation } from './conversation.ts';
+import { Deadline, type State } from './deadline.ts';
 import type { ProxyErrorCode } from './errors.ts';
-import { classifyHeader, describeNoise, HEADER_SIZE, isKnownVersion } from './header.ts';
+import { endBackend } from './farewell.ts';
+import { classifyHeader, describeNoise, HEADER_SIZE } from './header.ts';
+import type { Refusal } from './limits/limit.ts';
 import type { Link } from './link.ts';
 import { Outlet } from './outlet.ts';
 import type { Endpoints } from './proxy-protocol.ts';
-
-/** How long peers may be silent while their connection ends, in milliseconds. */
-const CLOSE_TIMEOUT = 5000;
-
-/**
- * What the session waits for:
- * `header` the client's protocol header · `connecting` the backend · `handshake` connection.open-ok · `open` nothing ·
- * `raw` nothing, and its octets aren't AMQP 0-9-1 · `closing` both sockets' end · `closed` nothing any more.
- */
-type State = 'header' | 'connecting' | 'handshake' | 'open' | 'raw' | 'closing' | 'closed';
+import { SessionLog } from './session-log.ts';
+import { Account } from './telemetry/account.ts';
+import { tlsIdentityOf } from './tls-identity.ts';
 
 /** One client and its connection to the backend. All times are milliseconds of performance.now(). */
 export class Session {
   readonly id: number;
+  readonly account: Account;
   readonly #context: SessionContext;
-  readonly #endpoints: Endpoints;
+  readonly #log: SessionLog;
+  readonly endpoints: Endpoints;
   #state: State = 'header';
-  #deadline: number;
+  readonly #deadline: Deadline;
   #client!: Socket;
-  #clientTls = false;
+  /** Hold the client back: until there is a backend, and while its virtual host is paused. */
+  brakes!: Brakes;
   #backend: Link | undefined;
   #toClient: Outlet | undefined;
   /** Octets of the client that came before there was a backend to send them to. */
   #early: Uint8Array = new Uint8Array(0);
-  /** Frames of the client that are in the statistics. */
-  #clientFrames = 0;
   /** What passes through, where it is AMQP 0-9-1. */
   #conversation: Conversation | undefined;
   /** Octets of the broker are being looked at, and not yet passed on. */
   #readingBackend = false;
   /** A connection.close that waits for the end of the frame that the client is getting. */
   #lastWords: Uint8Array | undefined;
-  /** Octets passed on in both directions, and when the sweep last saw them change. */
+  /** Octets passed on in both directions. */
   #octets = 0;
-  #octetsSeen = 0;
-  #activeAt: number;
   #socketsOpen = 2;
 
   constructor(id: number, endpoints: Endpoints, context: SessionContext) {
     this.id = id;
     this.#context = context;
-    this.#endpoints = endpoints;
-    this.#activeAt = performance.now();
-    this.#deadline = this.#activeAt + context.limits.handshakeTimeout;
+    this.endpoints = endpoints;
+    const { stats, audit } = context;
+    this.account = new Account({ id, endpoints, stats: stats.telemetry, audit });
+    this.#log = new SessionLog({ id, endpoints, account: this.account, context });
+    this.#deadline = new Deadline(context);
   }
 
-  /** Whether the client came by TLS. */
-  get encrypted(): boolean {
-    return this.#clientTls;
+  /** What passes through, where it is AMQP 0-9-1. */
+  get conversation(): Conversation | undefined {
+    return this.#conversation;
+  }
+
+  get state(): State {
+    return this.#state;
   }
 
   /** Takes the client's socket, whose octets come by {@link receive}. */
   attach(client: Socket, tls: boolean): void {
     this.#client = client;
-    this.#clientTls = tls;
-    client.on('error', (error) =>
-      this.#context.log.debug({ ...this.#who(), err: error.message }, 'client socket error'),
-    );
+    this.brakes = new Brakes(client);
+    this.account.encrypted = tls;
+    client.on('error', ({ message }) => this.#log.debug('client socket error', { err: message }));
     // A socket ends in halves: 'end' is what it sends, 'close' is all of it, with or without an 'end' before.
     client.on('end', () => this.#guard(() => this.#clientEnded()));
     client.on('close', () => {
@@ -82,10 +82,13 @@ export class Session {
 
   #receiveClient(chunk: Uint8Array, length: number, lent: boolean): void {
     this.#context.stats.octetsFromClients += length;
+    this.account.octetsFromClient += length;
+    const { latency } = this.#context.stats.telemetry;
+    const began = latency.client.begin();
     switch (this.#state) {
       case 'header':
       case 'connecting':
-        this.#keepEarly(chunk.subarray(0, length));
+        this.#early = Buffer.concat([this.#early, chunk.subarray(0, length)]);
         if (this.#state === 'header') this.#readHeader();
         break;
       case 'raw':
@@ -96,6 +99,7 @@ export class Session {
       case 'open':
         this.#octets += length;
         this.#relayFromClient(chunk, length, lent);
+        latency.client.end(began);
         break;
       case 'closing':
       case 'closed': // what still comes is read, so that the socket can end, and dropped
@@ -107,9 +111,7 @@ export class Session {
     try {
       work();
     } catch (error) {
-      this.#report('INTERNAL', 'internal error', {
-        err: error instanceof Error ? error.stack : String(error),
-      });
+      this.#log.fault(error);
       this.#enterClosing();
       this.destroy();
     }
@@ -118,25 +120,43 @@ export class Session {
   #receiveBackend(chunk: Uint8Array, length: number, lent: boolean): void {
     // What comes over connections that clients share is counted there.
     const counted = this.#context.mode !== 'pool';
+    const { latency } = this.#context.stats.telemetry;
+    const began = counted ? latency.broker.begin() : 0;
     if (counted) this.#context.stats.octetsFromBackend += length;
+    this.account.octetsFromBroker += length;
     this.#octets += length;
     const relay = this.#conversation?.fromBackend;
     if (relay === undefined || this.#state === 'raw' || this.#speaksOtherVersion(chunk)) {
       this.#toClient!.write([chunk.subarray(0, length)], lent);
       return;
     }
-    const before = relay.scanner.frames;
     this.#readingBackend = true;
     const pieces = relay.push(chunk, length);
     this.#readingBackend = false;
     this.#toClient!.write(pieces, lent);
-    if (counted) this.#context.stats.framesFromBackend += relay.scanner.frames - before;
+    latency.broker.end(began);
     if (this.#lastWords !== undefined && relay.stopped) this.#sayLastWords();
     else if (relay.error !== undefined) this.#brokerFault(relay.error, relay.unsplittable);
   }
 
+  #clientFault({ replyCode, message, method }: WireError): void {
+    const { visit } = this.#conversation!;
+    if (visit.refusal !== undefined) this.#refuse(visit.refusal);
+    else {
+      if (replyCode === REPLY.channelError) visit.channelAbove();
+      this.fail('CLIENT_FRAME', replyCode, message, method);
+    }
+  }
+
+  #refuse({ code, replyCode, text, method, silent }: Refusal): void {
+    if (silent) this.#reject(code, text);
+    else this.fail(code, replyCode, text, method);
+  }
+
   #brokerFault(error: WireError, tooLarge: boolean): void {
-    if (tooLarge) this.fail('CLIENT_FRAME_MAX', error.replyCode, error.message, error.method);
+    const refusal = this.#conversation?.visit.refusal;
+    if (refusal !== undefined) this.#refuse(refusal);
+    else if (tooLarge) this.fail('CLIENT_FRAME_MAX', error.replyCode, error.message, error.method);
     else
       this.fail(
         'BACKEND_PROTOCOL',
@@ -145,46 +165,59 @@ export class Session {
       );
   }
 
-  #keepEarly(octets: Uint8Array): void {
-    const kept = new Uint8Array(this.#early.length + octets.length);
-    kept.set(this.#early);
-    kept.set(octets, this.#early.length);
-    this.#early = kept;
+  /** Whether versions of AMQP whose frames aren't followed are refused. */
+  get #needsKnown(): boolean {
+    return this.#context.mode === 'pool' || this.#context.admission.asksForUsers;
   }
 
   #readHeader(): void {
     const kind = classifyHeader(this.#early);
     if (kind === 'more') return;
-    if (kind === 'noise' || (this.#context.mode === 'pool' && !isKnownVersion(this.#early))) {
+    if (kind === 'noise' || (kind === 'other-amqp' && this.#needsKnown)) {
       const noise =
         kind === 'noise'
-          ? describeNoise(this.#early, this.#clientTls)
-          : 'the client speaks another version of AMQP: pool mode has 0-9-1 only';
-      this.#report('CLIENT_PROTOCOL_HEADER', noise);
+          ? describeNoise(this.#early, this.account.encrypted)
+          : 'the client speaks another version of AMQP: pool mode and --user-vhosts have 0-9-1 only';
+      this.#log.ends('CLIENT_PROTOCOL_HEADER', noise);
       this.#client.end(PROTOCOL_HEADER); // section 4.2.2: answer with what is spoken here, and close
       this.#enterClosing();
       return;
     }
     if (kind === 'amqp-0-9-1') {
-      this.#conversation = new Conversation(this.#context, this.#endpoints.sourceAddress, {
-        opened: () => this.#opened(),
-        toBroker: (pieces) => this.#passToBroker(pieces, false),
-        existing: (method, refusal) => this.#existing(method, refusal),
-        brokerCloses: (replyCode, replyText) => this.#brokerCloses(replyCode, replyText),
-      });
+      this.#conversation = new Conversation(
+        this.#context,
+        this.endpoints.sourceAddress,
+        this.account.channels,
+        {
+          opened: () => this.#opened(),
+          toBroker: (pieces) => this.#passToBroker(pieces, false),
+          existing: (method, refusal) => this.#log.existing(method, refusal),
+          brokerCloses: (replyCode, replyText) => this.#log.brokerCloses(replyCode, replyText),
+          guard: (work) => this.#guard(work),
+        },
+      );
     }
     this.#connect();
   }
 
   #connect(): void {
-    const { connect, limits } = this.#context;
     this.#state = 'connecting';
-    this.#deadline = performance.now() + limits.connectTimeout;
-    this.#client.pause();
-    const link = connect({
+    this.#deadline.entered(this.#state);
+    this.brakes.connecting();
+    this.#dial();
+  }
+
+  #dial(): void {
+    const barrier = this.#context.barrier();
+    if (barrier !== undefined) {
+      if (!barrier.waits) this.fail('BREAKER_OPEN', REPLY.connectionForced, barrier.text);
+      return;
+    }
+    const link = this.#context.connect({
       id: this.id,
       socket: this.#client,
-      endpoints: this.#endpoints,
+      gate: this.brakes.gate,
+      endpoints: this.endpoints,
       tlsIdentity: tlsIdentityOf(this.#client),
       lookupChannel: () => this.#conversation?.lookupChannel,
       events: {
@@ -200,7 +233,7 @@ export class Session {
       },
     });
     this.#backend = link;
-    this.#toClient = new Outlet(link, this.#client, this.#clientTls);
+    this.#toClient = new Outlet(link, this.#client, this.account.encrypted);
   }
 
   #connected(): void {
@@ -210,9 +243,9 @@ export class Session {
     const rest = this.#early.subarray(HEADER_SIZE);
     this.#early = new Uint8Array(0);
     this.#state = this.#conversation === undefined ? 'raw' : 'handshake';
-    this.#deadline = performance.now() + this.#context.limits.handshakeTimeout;
+    this.#deadline.entered(this.#state);
     this.#octets += HEADER_SIZE + rest.length;
-    this.#client.resume();
+    this.brakes.connected();
     if (this.#state === 'raw') this.#backend!.write([rest], false);
     else this.#relayFromClient(rest, rest.length, false);
   }
@@ -224,21 +257,12 @@ export class Session {
   #passToBroker(pieces: readonly Uint8Array[], lent: boolean): void {
     const { fromClient } = this.#conversation!;
     this.#backend!.write(pieces, lent);
-    const { frames } = fromClient.scanner;
-    this.#context.stats.framesFromClients += frames - this.#clientFrames;
-    this.#clientFrames = frames;
     if (fromClient.error !== undefined) {
-      const { replyCode, message, method } = fromClient.error;
-      this.fail('CLIENT_FRAME', replyCode, message, method);
+      this.#clientFault(fromClient.error);
     } else if (fromClient.holding) {
       this.#backend!.hold();
       this.#conversation!.unhold();
     } else this.#backend!.proceed();
-  }
-
-  #existing(method: string, refusal: string): void {
-    const text = `${method}: it exists as it was declared without the proxy, and is used so: ${refusal}`;
-    this.#context.log[this.#context.isNews(text) ? 'warn' : 'debug'](this.#who(), text);
   }
 
   /** A broker that doesn't know the client's version says which one it speaks, and that is not a frame. */
@@ -253,14 +277,11 @@ export class Session {
   #opened(): void {
     if (this.#state !== 'handshake') return;
     this.#state = 'open';
-    this.#activeAt = performance.now();
+    this.#deadline.entered(this.#state);
+    this.account.opened(this.#conversation!, this.#backend!.localEnd);
+    if (this.#context.isPaused(this.#conversation!.virtualHost)) this.brakes.pause(this.#conversation!);
     this.#context.opened();
-    this.#context.log.debug(this.#who(), 'connection open');
-  }
-
-  #brokerCloses(replyCode: number, replyText: string): void {
-    const level = replyCode === 200 || replyCode === REPLY.connectionForced ? 'info' : 'warn';
-    this.#context.log[level]({ ...this.#who(), replyCode, replyText }, 'the broker closed the connection');
+    this.#log.debug('connection open', { upstream: this.#backend!.localEnd });
   }
 
   /** Whether the end of a socket now is no end that the peers agreed on. */
@@ -274,15 +295,15 @@ export class Session {
       this.#backend?.destroy();
       this.#client.end();
     } else {
-      if (this.#broken) this.#report('CLIENT_LOST', 'the client went without connection.close');
-      this.#endBackend('client went without connection.close');
+      if (this.#broken) this.#log.ends('CLIENT_LOST', 'the client went without connection.close');
+      endBackend(this.#backend, this.#conversation, 'client went without connection.close');
     }
     this.#enterClosing();
   }
 
   #backendFailed(error: NodeJS.ErrnoException): void {
     if (this.#state === 'connecting') this.#unreachable(error.code ?? error.message);
-    else this.#context.log.debug({ ...this.#who(), err: error.message }, 'backend socket error');
+    else this.#log.debug('backend socket error', { err: error.message });
   }
 
   #unreachable(why: string): void {
@@ -319,13 +340,13 @@ export class Session {
   fail(code: ProxyErrorCode, replyCode: number, text: string, method = 0): void {
     if (this.#state === 'closing' || this.#state === 'closed') return;
     const before = this.#state;
-    this.#report(code, text, { replyCode: `${replyCode} ${REPLY_NAME[replyCode] ?? ''}`.trim() });
+    this.#log.ends(code, text, replyCode);
     this.#enterClosing();
     if (before === 'header') {
       this.#client.destroy();
       return;
     }
-    this.#endBackend(text);
+    endBackend(this.#backend, this.#conversation, text);
     this.#backend?.release();
     const relay = this.#conversation?.fromBackend;
     if (relay === undefined || before === 'raw') {
@@ -343,7 +364,7 @@ export class Session {
   /** Ends the session for a reason that the client isn't told. */
   #reject(code: ProxyErrorCode, text: string): void {
     if (this.#state === 'closing' || this.#state === 'closed') return;
-    this.#report(code, text);
+    this.#log.ends(code, text);
     this.#enterClosing();
     this.#client.end();
     this.#backend?.end();
@@ -358,22 +379,10 @@ export class Session {
     this.#toClient?.release();
   }
 
-  /** Ends the backend's side: by connection.close where a frame may begin, so that the broker frees exclusive queues at once. */
-  #endBackend(text: string): void {
-    const backend = this.#backend;
-    if (backend === undefined || backend.destroyed) return;
-    const conversation = this.#conversation;
-    if (backend.connecting || conversation?.fromClient.atBoundary === false) backend.destroy();
-    else if (conversation?.open !== true || backend.readableEnded) backend.end();
-    else {
-      const words = conversation.closeSeen ? undefined : encodeClose(REPLY.connectionForced, text);
-      conversation.leave(() => (words === undefined ? backend.end() : backend.end(words)));
-    }
-  }
-
   #enterClosing(): void {
     this.#state = 'closing';
-    this.#deadline = performance.now() + CLOSE_TIMEOUT;
+    this.brakes.release();
+    this.#deadline.entered(this.#state);
   }
 
   #socketClosed(): void {
@@ -388,51 +397,37 @@ export class Session {
     if (this.#state === 'closed') return;
     this.#state = 'closed';
     this.#conversation?.ended();
-    this.#context.log.debug(this.#who(), 'connection ended');
+    this.account.ended(this.#conversation);
+    this.#log.debug('connection ended');
     this.#context.ended(this);
+  }
+
+  /** Octets that wait for the client's socket to take them. */
+  get bufferedForClient(): number {
+    return this.#client.writableLength;
+  }
+
+  /** Octets that wait for the connection to the broker to take them, where that is the client's alone. */
+  get bufferedForBroker(): number {
+    return this.#backend?.writableLength ?? 0;
   }
 
   /** Looks at the session's deadline; called a few times a second. */
   sweep(now: number): void {
     this.#backend?.sweep(now);
-    switch (this.#state) {
-      case 'header':
-      case 'handshake':
-        if (this.#backend?.connecting === true) this.#deadline = now + this.#context.limits.handshakeTimeout;
-        if (now > this.#deadline) {
-          const seconds = this.#context.limits.handshakeTimeout / 1000;
-          this.fail('HANDSHAKE_TIMEOUT', REPLY.connectionForced, `the handshake took more than ${seconds} s`);
-        }
-        break;
-      case 'connecting':
-        if (now > this.#deadline) {
-          const { host, port } = this.#context.backend;
-          const text = `backend ${host}:${port} did not answer in time`;
-          this.fail('BACKEND_CONNECT_TIMEOUT', REPLY.connectionForced, text);
-        }
-        break;
-      case 'closing':
-        if (this.#octets !== this.#octetsSeen) {
-          this.#octetsSeen = this.#octets;
-          this.#deadline = now + CLOSE_TIMEOUT;
-        } else if (now > this.#deadline) this.destroy();
-        break;
-      case 'open':
-      case 'raw':
-        this.#sweepIdle(now);
-        break;
-      case 'closed':
+    if (this.#state === 'connecting' && this.#backend === undefined) this.#guard(() => this.#dial());
+    const isPassing = this.#state === 'open' || this.#state === 'raw';
+    if (isPassing) {
+      this.#guard(() => this.brakes.sweep(now));
+      this.#guard(() => this.#conversation?.sweep(now));
     }
-  }
-
-  #sweepIdle(now: number): void {
-    const { idleTimeout } = this.#context.limits;
-    if (this.#octets !== this.#octetsSeen) {
-      this.#octetsSeen = this.#octets;
-      this.#activeAt = now;
-    } else if (idleTimeout > 0 && now - this.#activeAt > idleTimeout) {
-      this.fail('IDLE_TIMEOUT', REPLY.connectionForced, `no traffic for ${idleTimeout / 1000} s`);
-    }
+    const isExcused = isPassing
+      ? this.brakes.isPaused || this.#conversation?.visit.isHolding === true
+      : this.#backend?.connecting === true;
+    const missed = this.#deadline.missed(now, this.#state, this.#octets, isExcused);
+    if (missed === undefined) return;
+    if (missed.code === undefined) this.destroy();
+    else this.fail(missed.code, REPLY.connectionForced, missed.text);
   }
 
   /** Ends both sockets at once. */
@@ -440,21 +435,4 @@ export class Session {
     this.#client.destroy();
     this.#backend?.destroy();
   }
-
-  #who(): { connection: number; client: string } {
-    const { sourceAddress, sourcePort } = this.#endpoints;
-    return { connection: this.id, client: `${sourceAddress} ${sourcePort}` };
-  }
-
-  #report(code: ProxyErrorCode, text: string, more?: object): void {
-    this.#context.stats.errors[code]++;
-    const level = code === 'CLIENT_LOST' || code === 'DRAIN' || code === 'IDLE_TIMEOUT' ? 'info' : 'warn';
-    this.#context.log[level]({ ...this.#who(), code, ...more }, text);
-  }
-}
-
-/** The SHA-256 of the certificate that a TLS client showed, '' without one. */
-function tlsIdentityOf(socket: Socket): string {
-  if (!(socket instanceof TLSSocket)) return '';
-  return socket.getPeerX509Certificate()?.fingerprint256 ?? '';
 }

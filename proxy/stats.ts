@@ -1,7 +1,11 @@
+import { FrameTally } from '../amqp/tally.ts';
 import { CertificateStats } from '../common/certificate-watch.ts';
+import { BreakerStats } from './breaker/breaker.ts';
 import type { ProxyErrorCode } from './errors.ts';
 import { PROXY_ERRORS } from './errors.ts';
+import { LIMITS } from './limits/limit.ts';
 import { PoolStats } from './pool/stats.ts';
+import { TelemetryStats } from './telemetry/stats.ts';
 import { MEANING_CHANGES, REWRITTEN_METHODS } from './rules/rule.ts';
 
 /** What the proxy counts: plain fields, written on the way of the octets and read at a scrape or for a log line. */
@@ -20,10 +24,15 @@ export class Stats {
   octetsFromClients = 0;
   octetsFromBackend = 0;
   /** Frames that ended, by where they came from. */
-  framesFromClients = 0;
-  framesFromBackend = 0;
+  readonly clientFrames = new FrameTally();
+  readonly brokerFrames = new FrameTally();
   /** Connections that the proxy ended or refused, by error code. */
   readonly errors = zeros(Object.keys(PROXY_ERRORS) as ProxyErrorCode[]);
+  /** Of clients' connections and channels, by whom and for how long. */
+  readonly telemetry = new TelemetryStats();
+  /** Times that something went beyond a limit. */
+  readonly limitHits = zeros(LIMITS);
+  readonly breaker = new BreakerStats();
   /** Of pool mode. */
   readonly pool = new PoolStats();
   /** Of the TLS listeners. */

@@ -1,9 +1,8 @@
 import { encodeChannelCloseOk, encodeChannelOpenOk } from '../../amqp/connection.ts';
-import { FRAME_HEADER, FRAME_HEADER_SIZE, FRAME_METHOD, METHOD, REPLY } from '../../amqp/constants.ts';
+import { FRAME_HEADER, FRAME_METHOD, METHOD, REPLY } from '../../amqp/constants.ts';
 import { WireError } from '../../amqp/error.ts';
 import { checkMethod } from '../../amqp/grammar.ts';
-import { encodeClose } from '../../amqp/method.ts';
-import { readUint32 } from '../../amqp/table.ts';
+import { channelOf, encodeClose, methodOf } from '../../amqp/method.ts';
 import type { ProxyErrorCode } from '../errors.ts';
 import type { Source } from '../outlet.ts';
 import { ChannelState } from './channel-state.ts';
@@ -44,6 +43,8 @@ export class ClientChannels implements MappingHost {
   readonly #holder: Source;
   /** Frames that wait for a channel at the broker, in order; undefined while none has to. */
   #held: Uint8Array[] | undefined;
+  /** The chunk that is being read, where it will be read into again. */
+  #lent: Uint8Array | undefined;
   /** Channels with a publish in the chunk that is being read. */
   readonly #inChunk: ClientChannel[] = [];
   /** What is held waits for an answer of the broker. */
@@ -89,11 +90,16 @@ export class ClientChannels implements MappingHost {
     else if (!this.#take(type, channel, method, octets, start, end)) this.#hold(octets, start, end);
   }
 
-  /** To be called when a chunk has been read: writes what it held. `lent`: as for {@link Ways.flush}. */
-  flush(lent: boolean): void {
+  /** Frames follow. @param lent the chunk that they lie in, where it will be read into again */
+  begin(lent: Uint8Array | undefined): void {
+    this.#lent = lent;
+  }
+
+  /** To be called when a chunk has been read: writes what it held. */
+  flush(): void {
     for (const channel of this.#inChunk) channel.publish.keep();
     this.#inChunk.length = 0;
-    this.ways.flush(lent);
+    this.ways.flush();
   }
 
   #hold(octets: Uint8Array, start: number, end: number): void {
@@ -113,14 +119,12 @@ export class ClientChannels implements MappingHost {
     } catch (error) {
       this.#offends(error);
     }
-    this.flush(false);
+    this.flush();
     if (this.#held === undefined) this.#holder.resume();
   }
 
   #takeWhole(frame: Uint8Array): boolean {
-    const type = frame[0]!;
-    const method = type === FRAME_METHOD ? readUint32(frame, FRAME_HEADER_SIZE) : 0;
-    return this.#take(type, (frame[1]! << 8) | frame[2]!, method, frame, 0, frame.length);
+    return this.#take(frame[0]!, channelOf(frame), methodOf(frame), frame, 0, frame.length);
   }
 
   #offends(error: unknown): void {
@@ -179,7 +183,7 @@ export class ClientChannels implements MappingHost {
       const text = `expected content ${what}, got non content ${due} frame instead`;
       throw new WireError(REPLY.unexpectedFrame, text, METHOD.basicPublish);
     }
-    if (method === METHOD.channelClose) this.#close(channel);
+    if (method === METHOD.channelClose) this.#close(channel, true);
     else if (method === METHOD.channelCloseOk) throw unimplemented(method);
     else return this.#request(channel, method, octets, start, end);
     return true;
@@ -222,14 +226,15 @@ export class ClientChannels implements MappingHost {
     this.#gone(channel);
   }
 
-  #close(channel: ClientChannel): void {
+  /** @param tells whether the client is told: it has closed the channel, and not its connection */
+  #close(channel: ClientChannel, tells: boolean): void {
     channel.phase = 'closing';
     const done = (): void => {
       if (this.#ended || this.channels.get(channel.number) !== channel) return;
-      this.#settings.say(encodeChannelCloseOk(channel.number));
+      if (tells) this.#settings.say(encodeChannelCloseOk(channel.number));
       this.#gone(channel);
     };
-    this.ways.flush(false); // what was published comes before
+    this.ways.flush(); // what was published comes before
     if (channel.upstream === undefined) done();
     else channel.upstream.release(done);
   }
@@ -248,13 +253,13 @@ export class ClientChannels implements MappingHost {
     if (channel.number === this.#settings.lookupChannel())
       this.#question = Uint8Array.from(octets.subarray(start, end));
     renumber(octets, start, upstream.number);
-    this.ways.add(upstream.upstream, octets, start, end);
+    this.ways.add(upstream.upstream, octets, start, end, octets === this.#lent);
   }
 
   #beginPublish(channel: ClientChannel, octets: Uint8Array, start: number, end: number): void {
     renumber(octets, start, channel.upstream!.number);
-    channel.publish.begin(octets, start, end);
-    this.#inChunk.push(channel);
+    channel.publish.begin(octets, start, end, octets === this.#lent);
+    if (this.#inChunk.at(-1) !== channel) this.#inChunk.push(channel);
   }
 
   #content(channel: ClientChannel, type: number, octets: Uint8Array, start: number, end: number): boolean {
@@ -268,7 +273,7 @@ export class ClientChannels implements MappingHost {
     const { number, upstream } = channel.upstream!;
     renumber(octets, start, number);
     if (publish.octets === undefined) this.#inChunk.push(channel);
-    const whole = publish.add(type, size, octets, start, end);
+    const whole = publish.add(type, size, octets, start, end, octets === this.#lent);
     if (whole === undefined) {
       const text = 'content body frame exceeds remaining content size'; // RabbitMQ 4.3
       throw new WireError(REPLY.frameError, text, METHOD.basicPublish);
@@ -276,8 +281,8 @@ export class ClientChannels implements MappingHost {
     if (!whole) return true;
     channel.lastMethod = METHOD.basicPublish;
     channel.state.sent(METHOD.basicPublish, octets, start, end);
-    for (const part of publish.parts) this.ways.add(upstream, part, 0, part.length);
-    this.ways.add(upstream, publish.octets!, publish.start, publish.end);
+    for (const part of publish.parts) this.ways.add(upstream, part, 0, part.length, false);
+    this.ways.add(upstream, publish.octets!, publish.start, publish.end, publish.lent);
     publish.clear();
     if (upstream.blockedBy !== undefined) this.#settings.blocked(upstream.blockedBy);
     return true;
@@ -289,7 +294,7 @@ export class ClientChannels implements MappingHost {
     const text = `message size ${size} is larger than the proxy's --max-message-size ${maxMessageSize}`;
     channel.publish.clear();
     channel.phase = 'refused';
-    this.ways.flush(false);
+    this.ways.flush();
     channel.upstream?.release(undefined);
     channel.upstream = undefined;
     say(encodeClose(REPLY.preconditionFailed, text, METHOD.basicPublish, channel.number));
@@ -320,14 +325,14 @@ export class ClientChannels implements MappingHost {
     channel.state = new ChannelState({ resume: false });
     if (question === undefined) return;
     if (!this.#takeWhole(question)) this.#hold(question, 0, question.length);
-    this.ways.flush(false);
+    this.ways.flush();
   }
 
   /** The client closes its connection. @param done called when the broker has done with all its channels */
   finish(done: () => void): void {
     for (const channel of this.channels.values()) {
       if (channel.phase === 'refused' || channel.closedByBroker) this.channels.delete(channel.number);
-      else if (channel.phase === 'open') this.#close(channel);
+      else if (channel.phase === 'open') this.#close(channel, false);
     }
     if (this.channels.size === 0) done();
     else this.#emptied = done;

@@ -1,4 +1,5 @@
 import type { Tune } from '../../amqp/connection.ts';
+import type { UpstreamDocument } from '../admin/documents.ts';
 import type { Endpoints } from '../proxy-protocol.ts';
 import type { Credential } from './credential.ts';
 import type { Credentials } from './login.ts';
@@ -139,7 +140,7 @@ export class Connection implements UpstreamEvents {
     slots?.free(this.leaving);
   }
 
-  document(): object {
+  document(): UpstreamDocument {
     const { name, upstream, leaving } = this;
     const { state, used, owners, channelMax, blockedBy } = upstream;
     return {
@@ -148,7 +149,7 @@ export class Connection implements UpstreamEvents {
       channels: used,
       clients: owners,
       channelMax,
-      blockedBy,
+      blockedBy: blockedBy ?? null,
     };
   }
 }

@@ -184,6 +184,17 @@ export class Credential implements Keeper {
     return spare;
   }
 
+  /**
+   * The client that it was made for goes to this virtual host, and needs no connection: it comes to its end in order, since
+   * brokers log a warning for each that doesn't.
+   */
+  finishSpare(virtualHost: string): void {
+    const spare = this.takeSpare();
+    if (spare === undefined) return;
+    spare.keeper = { opened: () => spare.close('not needed') };
+    spare.upstream.open(virtualHost);
+  }
+
   /** Nobody needs such a connection. */
   dropSpare(): void {
     this.takeSpare()?.close('not needed');

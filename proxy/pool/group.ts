@@ -1,4 +1,5 @@
 import type { Logger } from '../../common/log.ts';
+import type { GroupDocument } from '../admin/documents.ts';
 import { Backoff } from './backoff.ts';
 import type { Credential, CredentialUser } from './credential.ts';
 import type { Connection, Who } from './connection.ts';
@@ -339,10 +340,10 @@ export class Group implements PathOwner<GroupMember>, CredentialUser {
     for (const path of this.#paths()) path.end();
   }
 
-  document(): object {
+  document(): GroupDocument {
     const connections = [...this.#paths()].flatMap((path) => [...path.dials, ...path.connections]);
     return {
-      user: this.#user,
+      user: this.#user ?? null,
       virtualHost: this.virtualHost,
       alive: this.#alive,
       clients: this.#members.size,

@@ -80,8 +80,9 @@ export class Mapping {
     this.#settings.quarantine(why);
     const { group, member, stats } = this.#settings;
     const { upstream } = channel;
-    if (upstream !== undefined && group.reserve(upstream.upstream, member)) {
-      this.own.add(upstream.upstream);
+    const present = (upstream ?? this.#somewhere())?.upstream;
+    if (present !== undefined && group.reserve(present, member)) {
+      this.own.add(present);
       this.#isPrivate = true;
       return true;
     }
@@ -95,10 +96,16 @@ export class Mapping {
     return this.#move(channel);
   }
 
+  /** A channel at the broker that the client has. */
+  #somewhere(): UpstreamChannel | undefined {
+    for (const { upstream } of this.#host.channels.values()) if (upstream?.usable === true) return upstream;
+    return undefined;
+  }
+
   /** Moves the client's channels to its own connection, as far as they can be. @returns false when it takes time */
   #move(first: ClientChannel): boolean {
     const { channels, ways } = this.#host;
-    ways.flush(false);
+    ways.flush();
     let leaving = 1;
     const left = (): void => {
       if (--leaving === 0) this.#host.proceed();

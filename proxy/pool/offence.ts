@@ -5,7 +5,6 @@ import {
   EXCHANGE_DECLARE,
   QUEUE_DECLARE,
   readBasicConsume,
-  readBasicQos,
   readExchangeDeclare,
   readQueueDeclare,
 } from '../../amqp/method.ts';
@@ -85,13 +84,6 @@ export function needsOwnConnection(
     if ((flags & exclusive) !== 0) return 'an exclusive queue belongs to a connection';
     // 541 from 4.3 on; where the rules leave such a queue as it is, it comes here.
     return (flags & durable) === 0 ? 'a broker may end the connection for a transient queue' : undefined;
-  }
-  if (method === METHOD.basicQos) {
-    const { flagsAt } = readBasicQos(octets.subarray(start, end));
-    // 541 from 4.3 on.
-    return (octets[start + flagsAt]! & 1) === 0
-      ? undefined
-      : 'a broker may end the connection for a global prefetch';
   }
   if (method === METHOD.exchangeDeclare) {
     const frame = octets.subarray(start, end);

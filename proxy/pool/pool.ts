@@ -2,6 +2,7 @@ import { REPLY } from '../../amqp/constants.ts';
 import type { Tune } from '../../amqp/connection.ts';
 import { WireError } from '../../amqp/error.ts';
 import type { Logger } from '../../common/log.ts';
+import type { PoolDocument } from '../admin/documents.ts';
 import type { Endpoints } from '../proxy-protocol.ts';
 import { Credential, type CredentialHost } from './credential.ts';
 import { Greeting, type GreetingHost } from './greeting.ts';
@@ -90,6 +91,13 @@ export class Pool {
     return this.#connections.size;
   }
 
+  /** Octets that wait for the connections to take them. */
+  get writableLength(): number {
+    let octets = 0;
+    for (const { upstream } of this.#connections) octets += upstream.socket.writableLength;
+    return octets;
+  }
+
   /**
    * The broker's connection.start, without its login: the last one seen while a connection is open or it is fresh, else that
    * of a connection of its own.
@@ -130,7 +138,7 @@ export class Pool {
     }
     const request = group.enter(who, member, done);
     // Nobody asked for what the login's connection could be used for.
-    if (request === ANSWERED) credential.dropSpare();
+    if (request === ANSWERED) credential.finishSpare(virtualHost);
     return request;
   }
 
@@ -211,7 +219,7 @@ export class Pool {
   }
 
   /** What there is, for people: no credentials. */
-  document(): object {
+  document(): PoolDocument {
     return {
       connections: this.#slots.taken,
       maxUpstreamConnections: this.#host.limits.maxUpstreamConnections,

@@ -11,7 +11,7 @@ const BODY = 2;
  * the other in the chunk that is being read, they are kept as one piece of it and nothing is copied.
  */
 export class Publish {
-  /** The pieces that were copied out of earlier chunks, or that other channels' frames came between. */
+  /** The pieces out of earlier chunks, or that other channels' frames came between: none of them is lent. */
   readonly parts: Uint8Array[] = [];
   /** Octets of the parts. */
   size = 0;
@@ -19,6 +19,8 @@ export class Publish {
   octets: Uint8Array | undefined;
   start = 0;
   end = 0;
+  /** It lies in a buffer that the client's socket reads into again. */
+  lent = false;
 
   #expected = ANY;
   /** Octets of the body that are still to come. */
@@ -34,9 +36,10 @@ export class Publish {
     return this.#expected === HEADER;
   }
 
-  /** A basic.publish method. */
-  begin(octets: Uint8Array, start: number, end: number): void {
+  /** A basic.publish method. @param lent as {@link Publish.lent} */
+  begin(octets: Uint8Array, start: number, end: number, lent: boolean): void {
     this.#expected = HEADER;
+    this.lent = lent;
     this.octets = octets;
     this.start = start;
     this.end = end;
@@ -47,12 +50,20 @@ export class Publish {
    * @param size a header: octets of the whole body; a body: octets of this frame's payload
    * @returns whether the publish is whole; undefined: the body is longer than its header says
    */
-  add(type: number, size: number, octets: Uint8Array, start: number, end: number): boolean | undefined {
+  add(
+    type: number,
+    size: number,
+    octets: Uint8Array,
+    start: number,
+    end: number,
+    lent: boolean,
+  ): boolean | undefined {
     this.#missing = type === FRAME_HEADER ? size : this.#missing - size;
     if (this.#missing < 0) return undefined;
     if (this.octets === octets && this.end === start) this.end = end;
     else {
       this.keep();
+      this.lent = lent;
       this.octets = octets;
       this.start = start;
       this.end = end;
@@ -61,10 +72,11 @@ export class Publish {
     return this.#missing === 0;
   }
 
-  /** Copies the last piece: the chunk that it lies in is read over. */
+  /** Makes the last piece one that lasts: the chunk that it lies in is read over. */
   keep(): void {
     if (this.octets === undefined) return;
-    const part = Uint8Array.from(this.octets.subarray(this.start, this.end));
+    const piece = this.octets.subarray(this.start, this.end);
+    const part = this.lent ? Uint8Array.from(piece) : piece;
     this.octets = undefined;
     this.parts.push(part);
     this.size += part.length;
@@ -80,6 +92,7 @@ export class Publish {
   clear(): void {
     this.#expected = ANY;
     this.octets = undefined;
+    if (this.size === 0) return; // the usual case: setting an array's length isn't free
     this.parts.length = 0;
     this.size = 0;
   }

@@ -1,3 +1,5 @@
+import type { ClientIdentity } from '../../amqp/handshake.ts';
+import { connectionGroup } from '../identity.ts';
 import type { PoolStats } from './stats.ts';
 
 /** Identities that are kept at a time. The oldest goes first: it gets a shared connection again, as everybody does. */
@@ -63,4 +65,10 @@ export class Quarantine {
     }
     this.#stats.quarantined = this.#entries.size;
   }
+}
+
+/** What stays the same when a client connects again. */
+export function nameOf(client: ClientIdentity, virtualHost: string, address: string): string {
+  const { user, product, connectionName = '' } = client;
+  return JSON.stringify([user, virtualHost, address, product, connectionGroup(connectionName)]);
 }

@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import type { Logger } from '../../common/log.ts';
+import type { PoolDocument } from '../admin/documents.ts';
 import type { Backend } from '../backend.ts';
 import type { SessionLimits } from '../context.ts';
 import type { Connect } from '../link.ts';
@@ -7,15 +8,19 @@ import type { Stats } from '../stats.ts';
 import type { PoolOptions } from './options.ts';
 import { Pool } from './pool.ts';
 import { Quarantine } from './quarantine.ts';
-import { connectByPool } from './tenant.ts';
+import { Tenant } from './tenant.ts';
 import { Upstream } from './upstream.ts';
 
 /** Pool mode as the proxy runs it. */
 export interface RunningPool {
   /** Makes a client's way to the broker. */
   readonly connect: Connect;
+  /** Octets that wait for the connections to the broker to take them. */
+  readonly writableLength: number;
   /** Looks at deadlines and heartbeats; to be called a few times a second. @param now milliseconds of performance.now() */
   sweep(now: number): void;
+  /** What there is, for people. */
+  document(): PoolDocument;
   /** Closes the connections to the broker. */
   close(): void;
 }
@@ -49,21 +54,26 @@ export function startPool(settings: PoolOptions, { backend, limits, stats, log }
     log.info({ identity, why }, 'the next connections of such clients are their own'),
   );
   const { resume, resumeTimeout, maxMessageSize, clientBacklog } = settings;
+  const tenancy = {
+    pool,
+    quarantine,
+    stats: stats.pool,
+    resume,
+    resumeTimeout,
+    maxMessageSize,
+    clientBacklog,
+    encrypts: backend.tls,
+  };
   return {
-    connect: connectByPool({
-      pool,
-      quarantine,
-      stats: stats.pool,
-      resume,
-      resumeTimeout,
-      maxMessageSize,
-      clientBacklog,
-      encrypts: backend.tls,
-    }),
+    connect: (client) => new Tenant(client, tenancy),
+    get writableLength() {
+      return pool.writableLength;
+    },
     sweep: (now) => {
       pool.sweep(now);
       quarantine.sweep();
     },
+    document: () => pool.document(),
     close: () => pool.close(),
   };
 }

@@ -11,14 +11,14 @@ import {
   UNBLOCKED,
 } from '../../amqp/connection.ts';
 import { METHOD, REPLY } from '../../amqp/constants.ts';
-import type { WireError } from '../../amqp/error.ts';
+import { WireError } from '../../amqp/error.ts';
 import { FrameCutter, type FrameSink } from '../../amqp/frames.ts';
 import { type ClientIdentity, NOBODY, readClientIdentity } from '../../amqp/handshake.ts';
 import { checkMethod } from '../../amqp/grammar.ts';
-import { readVirtualHost } from '../../amqp/method.ts';
+import { channelOf, methodOf, readVirtualHost } from '../../amqp/method.ts';
 import type { ProxyErrorCode } from '../errors.ts';
+import type { Gate } from '../gate.ts';
 import { HEADER_SIZE } from '../header.ts';
-import { connectionGroup } from '../identity.ts';
 import type { Link, LinkClient, LinkEvents } from '../link.ts';
 import { INITIAL_FRAME_MAX } from '../negotiation.ts';
 import type { Source } from '../outlet.ts';
@@ -26,14 +26,15 @@ import { MAX_COLLECTED } from '../relay.ts';
 import { ClientChannels } from './client-channels.ts';
 import { withoutCancels } from './cancels.ts';
 import { ClientPulse } from './client-pulse.ts';
-import { Gate } from './gate.ts';
+import type { Who } from './connection.ts';
 import type { Group, GroupMember } from './group.ts';
 import type { Credentials } from './login.ts';
 import type { Pool } from './pool.ts';
-import type { Quarantine } from './quarantine.ts';
+import { nameOf, type Quarantine } from './quarantine.ts';
 import { type PoolRefusal, REFUSAL_CODE } from './refusal.ts';
 import type { PoolStats } from './stats.ts';
 import type { Request } from './waiting.ts';
+import { whenClosed } from './when-closed.ts';
 
 export interface TenantSettings {
   readonly pool: Pool;
@@ -90,6 +91,11 @@ export class Tenant implements Link, FrameSink, GroupMember {
   #pulse: ClientPulse | undefined;
   #group: Group | undefined;
   #channels: ClientChannels | undefined;
+  /** Frames that came while the client waits for the pool, and what holds it back then. */
+  readonly #early: Uint8Array[] = [];
+  readonly #earlyHolder: Source;
+  /** What the session writes now, where it lies in a buffer that the client's socket reads into again. */
+  #lent: Uint8Array | undefined;
   /** Frames of the tenant's own for the client, in order. */
   readonly #said: Uint8Array[] = [];
   /** What the session has written is being taken. */
@@ -107,8 +113,9 @@ export class Tenant implements Link, FrameSink, GroupMember {
     this.#settings = settings;
     this.#client = client;
     this.#events = client.events;
-    this.#gate = new Gate(client.socket);
+    this.#gate = client.gate;
     this.#holder = this.#gate.holder();
+    this.#earlyHolder = this.#gate.holder();
     this.#cutter = new FrameCutter(MAX_COLLECTED, this);
     // The session has to know its link before it is told of it.
     process.nextTick(() => this.#events.guard(() => this.#greet()));
@@ -144,8 +151,10 @@ export class Tenant implements Link, FrameSink, GroupMember {
     this.#isTaking = true;
     for (const piece of pieces) {
       const start = this.#state === 'header' ? this.#header() : 0;
+      this.#lent = lent ? piece : undefined;
+      this.#channels?.begin(this.#lent);
       this.#cutter.push(piece, start, piece.length);
-      this.#channels?.flush(lent);
+      this.#channels?.flush();
     }
     this.#isTaking = false;
     this.#sayAll();
@@ -168,8 +177,35 @@ export class Tenant implements Link, FrameSink, GroupMember {
 
   /** A whole frame of the client. */
   frame(type: number, channel: number, method: number, octets: Uint8Array, start: number, end: number): void {
-    if (channel !== 0) this.#channels?.frame(type, channel, method, octets, start, end);
+    if (this.#isWaiting) {
+      this.#early.push(Uint8Array.from(octets.subarray(start, end)));
+      this.#earlyHolder.pause();
+    } else if (channel !== 0) this.#channels?.frame(type, channel, method, octets, start, end);
     else if (method !== 0) this.#says(method, octets.subarray(start, end));
+  }
+
+  /** The client waits for the pool; what it sends meanwhile is taken afterwards, as brokers do. */
+  get #isWaiting(): boolean {
+    return this.#state === 'login' || this.#state === 'entering';
+  }
+
+  /** Takes what the client has sent while it waited. */
+  #takeEarly(): void {
+    if (this.#early.length === 0) return;
+    const frames = this.#early.splice(0);
+    this.#isTaking = true;
+    try {
+      for (const frame of frames)
+        this.frame(frame[0]!, channelOf(frame), methodOf(frame), frame, 0, frame.length);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      this.#offends(error);
+    } finally {
+      this.#isTaking = false;
+    }
+    this.#channels?.flush();
+    this.#sayAll();
+    if (this.#early.length === 0) this.#earlyHolder.resume();
   }
 
   /** A method of the client on channel 0. */
@@ -194,18 +230,14 @@ export class Tenant implements Link, FrameSink, GroupMember {
     }
   }
 
-  #who(credentials: Credentials): {
-    credentials: Credentials;
-    tlsIdentity: string;
-    endpoints: LinkClient['endpoints'];
-  } {
-    return { credentials, tlsIdentity: this.#client.tlsIdentity, endpoints: this.#client.endpoints };
+  #who(credentials: Credentials): Who {
+    const { tlsIdentity, endpoints } = this.#client;
+    return { credentials, tlsIdentity, endpoints };
   }
 
   #logIn(frame: Uint8Array): void {
-    const startOk = readStartOk(frame);
-    const { mechanism, response, locale } = startOk;
-    this.#startOk = startOk;
+    this.#startOk = readStartOk(frame);
+    const { mechanism, response, locale } = this.#startOk;
     this.#identity = readClientIdentity(frame);
     this.#credentials = { mechanism, response, locale, user: this.#identity.user };
     this.#state = 'login';
@@ -221,6 +253,7 @@ export class Tenant implements Link, FrameSink, GroupMember {
   #tune({ channelMax, frameMax, heartbeat }: Tune): void {
     this.#state = 'tune-ok';
     this.#say(encodeTune({ channelMax, frameMax: frameMax === 0 ? INITIAL_FRAME_MAX : frameMax, heartbeat }));
+    this.#takeEarly();
   }
 
   #enter(virtualHost: string): void {
@@ -240,7 +273,10 @@ export class Tenant implements Link, FrameSink, GroupMember {
       this.#events.guard(() => {
         if (this.#state !== 'entering') group?.leave(this);
         else if (group === undefined) this.#refuse(refusal!);
-        else this.#entered(group);
+        else {
+          this.#entered(group);
+          this.#takeEarly();
+        }
       }),
     );
   }
@@ -256,7 +292,7 @@ export class Tenant implements Link, FrameSink, GroupMember {
       maxMessageSize,
       stats,
       encrypts,
-      isPrivate: quarantine.has(this.#quarantined),
+      isPrivate: quarantine.has(this.#quarantineName),
       lookupChannel: this.#client.lookupChannel,
       holder: () => this.#gate.holder(),
       guard: (work) => this.#events.guard(work),
@@ -266,19 +302,17 @@ export class Tenant implements Link, FrameSink, GroupMember {
       quarantine: (why) => this.#quarantine(why),
       blocked: (reason) => this.#blocked(reason),
     });
+    this.#channels.begin(this.#lent);
     this.#state = 'running';
     this.#say(OPEN_OK);
   }
 
-  /** Whom the quarantine knows the client as: what stays the same when it connects again. */
-  get #quarantined(): string {
-    const { user, product, connectionName } = this.#identity;
-    const name = connectionName === undefined ? '' : connectionGroup(connectionName);
-    return JSON.stringify([user, this.#virtualHost, this.#client.endpoints.sourceAddress, product, name]);
+  get #quarantineName(): string {
+    return nameOf(this.#identity, this.#virtualHost, this.#client.endpoints.sourceAddress);
   }
 
   #quarantine(why: string): void {
-    this.#settings.quarantine.add(this.#quarantined, why);
+    this.#settings.quarantine.add(this.#quarantineName, why);
   }
 
   #refuse({ kind, replyCode, text, silent, wordless }: PoolRefusal): void {
@@ -394,11 +428,17 @@ export class Tenant implements Link, FrameSink, GroupMember {
     if (this.#state === 'closing') return;
     const channels = this.#channels;
     this.#state = 'closing';
-    if (channels === undefined) closed();
-    else {
-      channels.flush(false);
-      channels.finish(closed);
+    if (channels === undefined) {
+      closed();
+      return;
     }
+    channels.flush();
+    channels.finish(() => {
+      const own = [...channels.own];
+      this.#group?.leave(this);
+      // Exclusive queues are gone when a broker answers connection.close (rabbit_reader), and so they are here.
+      whenClosed(own, () => this.#events.guard(closed));
+    });
   }
 
   end(): void {
@@ -414,6 +454,8 @@ export class Tenant implements Link, FrameSink, GroupMember {
     this.#state = 'ended';
     this.#cutter.stop();
     this.#waiting?.cancel();
+    this.#early.length = 0;
+    this.#earlyHolder.resume();
     this.#channels?.end();
     this.#group?.leave(this);
     this.#holder.resume();
@@ -436,9 +478,4 @@ export class Tenant implements Link, FrameSink, GroupMember {
       this.#say(HEARTBEAT);
     }
   }
-}
-
-/** Makes tenants. */
-export function connectByPool(settings: TenantSettings): (client: LinkClient) => Link {
-  return (client) => new Tenant(client, settings);
 }

@@ -105,7 +105,6 @@ export class Upstream {
   #tune: Tune = { channelMax: 0, frameMax: INITIAL_FRAME_MAX, heartbeat: 0 };
   #pulse: Pulse | undefined;
   #blockedBy: string | undefined;
-  #frames = 0;
   readonly #channels: ChannelTable;
   #closedWith = '';
   #closing: NodeJS.Timeout | undefined;
@@ -124,7 +123,7 @@ export class Upstream {
     this.#credentials = credentials;
     this.#settings = others;
     this.#channels = new ChannelTable(this, others);
-    this.#cutter = new FrameCutter(INITIAL_FRAME_MAX, this.#sink);
+    this.#cutter = new FrameCutter(INITIAL_FRAME_MAX, this.#sink, others.stats.brokerFrames);
     this.#deadline = performance.now() + limits.connectTimeout;
     const socket = backend.connect((chunk, length, lent) =>
       this.#guard(() => this.#receive(chunk, length, lent)),
@@ -345,13 +344,14 @@ export class Upstream {
   #receive(chunk: Uint8Array, length: number, lent: boolean): void {
     if (this.#stage === 'ended') return;
     const { stats } = this.#settings;
+    const latency = stats.telemetry.latency.broker;
+    const began = latency.begin();
     stats.octetsFromBackend += length;
     if (this.#pulse !== undefined) this.#pulse.heard = true;
     this.#channels.begin(lent ? chunk : undefined);
     this.#cutter.push(chunk, 0, length);
     this.#channels.finish();
-    stats.framesFromBackend += this.#cutter.frames - this.#frames;
-    this.#frames = this.#cutter.frames;
+    latency.end(began);
     const { error } = this.#cutter;
     if (error !== undefined)
       this.#end({ kind: 'protocol', text: `the broker's octets are not AMQP: ${error.message}` });

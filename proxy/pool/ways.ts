@@ -6,6 +6,8 @@ interface Way {
   readonly outlet: Outlet;
   /** What is to be written, in order. */
   readonly pieces: Uint8Array[];
+  /** Some of it lies in a buffer that the client's socket reads into again. */
+  lent: boolean;
 }
 
 /**
@@ -23,6 +25,7 @@ export class Ways {
   #octets: Uint8Array | undefined;
   #start = 0;
   #end = 0;
+  #lent = false;
 
   /**
    * @param holder makes what holds the client back
@@ -33,8 +36,11 @@ export class Ways {
     this.#copies = copies;
   }
 
-  /** Whole frames for a connection, behind all that it was given before. */
-  add(upstream: Upstream, octets: Uint8Array, start: number, end: number): void {
+  /**
+   * Whole frames for a connection, behind all that it was given before.
+   * @param lent whether they lie in a buffer that the client's socket reads into again
+   */
+  add(upstream: Upstream, octets: Uint8Array, start: number, end: number, lent: boolean): void {
     if (upstream === this.#upstream && octets === this.#octets && start === this.#end) {
       this.#end = end;
       return;
@@ -47,13 +53,14 @@ export class Ways {
     this.#octets = octets;
     this.#start = start;
     this.#end = end;
+    this.#lent = lent;
   }
 
   #wayTo(upstream: Upstream): Way {
     let way = this.#ways.get(upstream);
     if (way === undefined) {
       for (const old of this.#ways.keys()) if (old.socket.destroyed) this.#ways.delete(old);
-      way = { outlet: new Outlet(this.#holder(), upstream.socket, this.#copies), pieces: [] };
+      way = { outlet: new Outlet(this.#holder(), upstream.socket, this.#copies), pieces: [], lent: false };
       this.#ways.set(upstream, way);
     }
     return way;
@@ -63,16 +70,18 @@ export class Ways {
     if (this.#octets === undefined) return;
     const way = this.#way!;
     if (way.pieces.length === 0) this.#used.push(way);
+    way.lent ||= this.#lent;
     way.pieces.push(this.#octets.subarray(this.#start, this.#end));
     this.#octets = undefined;
   }
 
-  /** Writes all that was gathered. `lent`: it lies in a buffer that the client's socket reads into again. */
-  flush(lent: boolean): void {
+  /** Writes all that was gathered. */
+  flush(): void {
     this.#cut();
-    for (const { outlet, pieces } of this.#used) {
-      outlet.write(pieces, lent);
-      pieces.length = 0;
+    for (const way of this.#used) {
+      way.outlet.write(way.pieces, way.lent);
+      way.pieces.length = 0;
+      way.lent = false;
     }
     this.#used.length = 0;
   }
@@ -86,6 +95,7 @@ export class Ways {
     const way = this.#ways.get(upstream);
     if (way === undefined) return;
     way.pieces.length = 0;
+    way.lent = false;
     way.outlet.release();
     this.#ways.delete(upstream);
   }

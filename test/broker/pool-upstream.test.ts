@@ -332,10 +332,10 @@ ssl_options.keyfile = @FILES@/tls.key`,
   describe('the connection', () => {
     it('is kept by heartbeats, ours and the broker’s', async () => {
       const test = await opened({ limits: { ...LIMITS, heartbeat: 1 } });
-      const [frames, written] = [test.stats.framesFromBackend, test.upstream.socket.bytesWritten];
+      const [frames, written] = [test.stats.brokerFrames.all, test.upstream.socket.bytesWritten];
       await new Promise((resolve) => setTimeout(resolve, 6000));
       expect(test.end()).toBeUndefined();
-      expect(test.stats.framesFromBackend - frames).toBeGreaterThan(3);
+      expect(test.stats.brokerFrames.all - frames).toBeGreaterThan(3);
       expect(test.upstream.socket.bytesWritten - written).toBeGreaterThan(3 * 8);
       const listed = await broker.ctl('-q', 'list_connections', 'timeout');
       expect(listed.trim().split('\n').at(-1)).toBe('1');

@@ -20,7 +20,7 @@ export function programOf(name: string): string {
 }
 
 /** A program that runs until its input ends. */
-export interface Running {
+interface Running {
   child: Child;
   /** What it printed and logged so far. */
   lines: string[];
@@ -42,7 +42,7 @@ export function launch(client: ClientName, program: string, args: string[]): Run
 }
 
 /** Runs a Python program to its end: what it prints as JSON, a value a line. Its log must be free of errors. */
-export async function answersOf(client: ClientName, program: string, args: string[]): Promise<unknown[]> {
+async function answersOf(client: ClientName, program: string, args: string[]): Promise<unknown[]> {
   const running = launch(client, programOf(program), args);
   const code = await running.stop();
   expectNoTrouble(running);

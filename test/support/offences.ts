@@ -42,6 +42,8 @@ export interface Offence {
    * Erlang in it), or this where brokers hang up without a word, or don't mind.
    */
   readonly told: 'as the broker' | 'with its code' | RegExp;
+  /** The proxy stops it in every mode: it never comes near a broker, and the client needs no connection of its own. */
+  readonly isStopped?: true;
 }
 
 const BROKER = 'as the broker';
@@ -77,12 +79,19 @@ export const OFFENCES: readonly Offence[] = [
     name: '504: channel.open beyond channel_max',
     frames: channelOpen(21),
     told: /^connection\.close 504 .* \(20\.10\)$/,
+    isStopped: true,
   },
-  { name: '504: a frame beyond channel_max', frames: queueDeclare({ channel: 21 }), told: CODE },
+  {
+    name: '504: a frame beyond channel_max',
+    frames: queueDeclare({ channel: 21 }),
+    told: CODE,
+    isStopped: true,
+  },
   {
     name: '502: arguments that end too early',
     frames: method(1, 50, 10, Buffer.concat([RESERVED, Buffer.of(9, 0x71)])),
     told: /^connection\.close 50[12] .* \(50\.10\)$/,
+    isStopped: true,
   },
   {
     name: '502: octets behind the arguments',
@@ -93,11 +102,13 @@ export const OFFENCES: readonly Offence[] = [
     name: '502: a table with a tag that there is none of',
     frames: declareWith(Buffer.from('\x01ay', 'latin1')),
     told: /^connection\.close 50[12] .* \(50\.10\)$/,
+    isStopped: true,
   },
   {
     name: '502: a string in a table that reaches beyond it',
     frames: declareWith(Buffer.from('\x01aS\0\0\0\x09xx', 'latin1')),
     told: /^connection\.close 50[12] .* \(50\.10\)$/,
+    isStopped: true,
   },
   {
     name: '503: a method that there is none of',
@@ -113,14 +124,20 @@ export const OFFENCES: readonly Offence[] = [
     name: '505: a method in place of a content header',
     frames: Buffer.concat([publishing, queueDeclare({})]),
     told: /^connection\.close 505 /,
+    isStopped: true,
   },
   {
     name: '505: a method in place of a body',
     frames: Buffer.concat([publishing, contentHeader(1, 60, 5), queueDeclare({})]),
     told: BROKER,
   },
-  { name: '505: a content header out of nowhere', frames: contentHeader(1, 60, 0), told: CODE },
-  { name: '505: a body out of nowhere', frames: frame(3, 1, Buffer.from('x')), told: CODE },
+  {
+    name: '505: a content header out of nowhere',
+    frames: contentHeader(1, 60, 0),
+    told: CODE,
+    isStopped: true,
+  },
+  { name: '505: a body out of nowhere', frames: frame(3, 1, Buffer.from('x')), told: CODE, isStopped: true },
   {
     name: '505: a content header of another class',
     frames: Buffer.concat([publishing, contentHeader(1, 50, 0)]),
@@ -135,7 +152,18 @@ export const OFFENCES: readonly Offence[] = [
     name: '501: an end octet that is none',
     frames: frame(1, 1, Buffer.from('\0\x32\0\x0a', 'latin1'), 0xcd),
     told: /^connection\.close 501 /,
+    isStopped: true,
   },
-  { name: '501: a frame of no known type', frames: frame(5, 1, Buffer.from('x')), told: CODE },
-  { name: '501: a frame beyond frame_max', frames: frame(3, 1, Buffer.alloc(140_000)), told: CODE },
+  {
+    name: '501: a frame of no known type',
+    frames: frame(5, 1, Buffer.from('x')),
+    told: CODE,
+    isStopped: true,
+  },
+  {
+    name: '501: a frame beyond frame_max',
+    frames: frame(3, 1, Buffer.alloc(140_000)),
+    told: CODE,
+    isStopped: true,
+  },
 ];

@@ -7,7 +7,7 @@ import { type Broker, type BrokerVersion, startBroker } from './broker.ts';
 import { generateCerts } from './generated-certs.ts';
 import { startTestProxy, type TestProxy } from './peers.ts';
 import { RawClient, type RawOptions } from './raw-client.ts';
-import { SharedUpstream } from './shared-upstream.ts';
+import { QUICK_MANAGEMENT, SharedUpstream } from './shared-upstream.ts';
 
 /** A proxy in pool mode and a virtual host that its clients alone use. */
 export class PooledClients implements AsyncDisposable {
@@ -54,6 +54,8 @@ interface Trust {
 /** A broker, and what clients and proxies need for TLS with it, there while the tests of a suite run. */
 export interface PooledBroker {
   readonly broker: Broker;
+  /** A client's certificate, which the proxies take and don't want. */
+  readonly certificate: { readonly cert: string; readonly key: string };
   /** How a client connects by TLS; without a certificate of its own. */
   readonly trust: Trust;
   /** A proxy in pool mode, for a virtual host of its own. @param flags as startTestProxy has them */
@@ -68,12 +70,15 @@ export function usePooledBroker(version: BrokerVersion, tls: boolean): PooledBro
   let folder: string;
   let broker: Broker | undefined;
   let trust: Trust;
+  let certificate: PooledBroker['certificate'];
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'quorumbridge-pool-'));
     const files = await generateCerts(folder);
     trust = { servername: 'localhost', ca: files['ca.crt']! };
+    certificate = { cert: files['client.crt']!, key: files['client.key']! };
     broker = await startBroker(version, {
       files,
+      advanced: QUICK_MANAGEMENT,
       conf: `
 listeners.ssl.1 = 127.0.0.1:@AMQPS@
 ssl_options.cacertfile = @FILES@/ca.crt
@@ -90,6 +95,8 @@ ssl_options.keyfile = @FILES@/server.key`,
     listen: ['amqps://127.0.0.1:0'],
     tlsCert: join(folder, 'server.crt'),
     tlsKey: join(folder, 'server.key'),
+    tlsCa: join(folder, 'ca.crt'),
+    tlsClientAuth: 'request',
     backend: `127.0.0.1:${broker!.amqpsPort}`,
     backendTls: true,
     backendTlsCa: join(folder, 'ca.crt'),
@@ -98,6 +105,9 @@ ssl_options.keyfile = @FILES@/server.key`,
   return {
     get broker() {
       return broker!;
+    },
+    get certificate() {
+      return certificate;
     },
     get trust() {
       return trust;

@@ -49,7 +49,8 @@ const METHODS: Record<string, [name: string, ...fields: ('octet' | 'word' | 'lon
 /** The methods that a body follows. */
 const WITH_CONTENT = new Set(['60.50', '60.60', '60.71']);
 
-/** connection.tune. */
+/** connection.start and connection.tune. */
+const START = 0x000a_000a;
 const TUNE = 0x000a_001e;
 
 /** A method that the client got, with its content where it has one. */
@@ -66,6 +67,8 @@ export interface RawOptions {
   readonly virtualHost?: string;
   /** Where the broker doesn't offer less. */
   readonly channelMax?: number;
+  /** channel_max of connection.tune-ok, whatever is offered. */
+  readonly askedChannels?: number;
   /** The client's capability consumer_cancel_notify: default true. */
   readonly cancelNotify?: boolean;
   /** Its capability authentication_failure_close, to be told why it isn't let in: default true. */
@@ -79,6 +82,8 @@ export interface RawOptions {
   readonly name?: string;
   /** Heartbeats in seconds; 0 is none. Default 60. This client sends none by itself. */
   readonly heartbeat?: number;
+  /** What comes before the protocol header: a header of the PROXY protocol. */
+  readonly before?: Uint8Array;
   /** By TLS. */
   readonly tls?: tls.ConnectionOptions;
 }
@@ -111,22 +116,26 @@ export class RawClient implements AsyncDisposable {
     const { virtualHost = '/', channelMax = 2047, heartbeat = 60 } = options;
     const peer = this.#peer;
     peer.socket.setNoDelay(true);
-    peer.write(HEADER);
-    await this.#octets();
+    peer.write(options.before ?? new Uint8Array(0), HEADER);
+    await this.#expect(START);
     peer.write(startOk(options));
-    const tune = await this.#octets();
-    if (tune.length < 19 || tune.readUInt32BE(7) !== TUNE) {
-      this.#take(tune);
-      throw new Error(await this.hear());
-    }
+    const tune = await this.#expect(TUNE);
     const tuneOk = Buffer.alloc(8);
-    tuneOk.writeUInt16BE(Math.min(tune.readUInt16BE(11), channelMax), 0);
+    tuneOk.writeUInt16BE(options.askedChannels ?? Math.min(tune.readUInt16BE(11), channelMax), 0);
     tuneOk.writeUInt32BE(131_072, 2);
     tuneOk.writeUInt16BE(heartbeat, 6);
     const open = Buffer.concat([shortstr(virtualHost), Buffer.alloc(2)]);
     peer.write(method(0, 10, 31, tuneOk), method(0, 10, 40, open));
     const answer = await this.hear();
     if (answer !== 'connection.open-ok') throw new Error(answer);
+  }
+
+  /** The next frame, which has to be this method; rejects with what it is. */
+  async #expect(methodId: number): Promise<Buffer> {
+    const octets = await this.#octets();
+    if (octets.length > 10 && octets.readUInt32BE(7) === methodId) return octets;
+    this.#take(octets);
+    throw new Error(await this.hear());
   }
 
   /** Heartbeats that came. */
@@ -196,9 +205,11 @@ export class RawClient implements AsyncDisposable {
     this.#peer.socket.destroy();
   }
 
-  /** Goes without a word: TCP reset. */
+  /** Goes without a word: TCP reset; with TLS its end. */
   reset(): void {
-    this.#peer.socket.resetAndDestroy();
+    const { socket } = this.#peer;
+    if (socket instanceof tls.TLSSocket) socket.destroy();
+    else socket.resetAndDestroy();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

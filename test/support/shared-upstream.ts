@@ -7,6 +7,11 @@ import { RawClient, type RawOptions } from './raw-client.ts';
 /** How long the management API may be behind. */
 export const SEEN_MS = 6_000;
 
+/** An advanced.config: the management API knows what there is after a second, by default after five. */
+export const QUICK_MANAGEMENT =
+  '[{rabbitmq_management,[{sample_retention_policies,' +
+  '[{global,[{60,1}]},{basic,[{60,1}]},{detailed,[{10,1}]}]}]}].\n';
+
 const DURABLE = 2;
 
 /** queue.declare of a durable quorum queue, which no rule concerns. */

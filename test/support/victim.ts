@@ -78,7 +78,11 @@ export async function dieTalking(
     if (state === undefined) continue;
     if (state[1] === 'tx.select-ok') inTransaction.add(channel);
     client.send(state[0]);
-    while (!(await client.hear(channel)).startsWith(state[1])); // past what is delivered to the others
+    let heard = '';
+    while (!heard.startsWith(state[1])) {
+      heard = await client.hear(channel);
+      if (/^(?:closed|connection\.close|channel\.close) ?/.test(heard)) throw new Error(`${name}: ${heard}`);
+    }
   }
   const publishers = new Map(
     VICTIMS_CHANNELS.map((channel) => [channel, check.publisher(`${name}/${channel}`, queue)]),

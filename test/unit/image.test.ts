@@ -46,9 +46,9 @@ const proxyPackages = [
 ];
 
 describe("the proxy's bundle", () => {
-  it('is one file of less than 512 KiB, with the licences of what is in it', () => {
+  it('is one file of less than 640 KiB, with the licences of what is in it', () => {
     expect(readdirSync(folders.proxy).sort()).toEqual(['proxy.licenses.txt', 'proxy.mjs']);
-    expect(proxy.bytes).toBeLessThan(512 * 1024);
+    expect(proxy.bytes).toBeLessThan(640 * 1024);
     const licences = readFileSync(join(folders.proxy, 'proxy.licenses.txt'), 'utf8');
     for (const name of proxy.packages) expect(licences).toContain(`${name} `);
   });

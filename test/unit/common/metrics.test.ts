@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { Distribution } from '../../../common/distribution.ts';
 import { createMetrics } from '../../../common/metrics.ts';
 
 describe('createMetrics', () => {
@@ -41,6 +42,33 @@ describe('createMetrics', () => {
     const metrics = createMetrics();
     metrics.counter('nothing_total', 'Nothing yet.', () => 0);
     expect(await metrics.text()).toContain('\nnothing_total 0\n');
+  });
+
+  it('writes distributions as histograms: each bucket holds what is below its bound, the bound included', async () => {
+    const metrics = createMetrics({ prefix: 'p_' });
+    const [up, down] = [new Distribution([0.1, 1]), new Distribution([0.1, 1])];
+    metrics.histogram('seconds', 'Durations.', () => [
+      [{ direction: 'up' }, up],
+      [{ direction: 'down' }, down],
+    ]);
+    for (const value of [0.05, 0.1, 0.5, 1, 7]) up.observe(value);
+    expect(await metrics.text()).toContain(
+      [
+        '# HELP p_seconds Durations.',
+        '# TYPE p_seconds histogram',
+        'p_seconds_bucket{direction="up",le="0.1"} 2',
+        'p_seconds_bucket{direction="up",le="1"} 4',
+        'p_seconds_bucket{direction="up",le="+Inf"} 5',
+        'p_seconds_sum{direction="up"} 8.65',
+        'p_seconds_count{direction="up"} 5',
+        'p_seconds_bucket{direction="down",le="0.1"} 0',
+        'p_seconds_bucket{direction="down",le="1"} 0',
+        'p_seconds_bucket{direction="down",le="+Inf"} 0',
+        'p_seconds_sum{direction="down"} 0',
+        'p_seconds_count{direction="down"} 0',
+      ].join('\n'),
+    );
+    expect((await metrics.text()).split('# TYPE p_seconds ')).toHaveLength(2);
   });
 
   it('includes the metrics of the process and keeps registries apart', async () => {

@@ -17,7 +17,10 @@ const [promtool, why] = await run(join(HOME, 'test/support/promtool.sh')).then(
   ({ stderr = '' }: { stderr?: string }) => ['', ` (${stderr.trim().split('\n').at(-1)})`],
 );
 
-const files = globSync('components/monitoring/*.yaml', { cwd: MANIFESTS }).sort();
+const files = [
+  ...globSync('components/monitoring/*.yaml', { cwd: MANIFESTS }).sort(),
+  'samples/proxy-monitoring.yaml',
+];
 /** The rules that docs/pool.md offers, for whoever scrapes the proxies. */
 const documented = /^```yaml\n(groups:\n[^]*?)^```$/m.exec(readFileSync(join(HOME, 'docs/pool.md'), 'utf8'))!;
 const groups = [
@@ -162,6 +165,77 @@ const cases: Record<string, Case> = {
       'reconciler_condition{name="rabbit",type="Degraded"}': '0x60',
       'reconciler_condition{name="rabbit",type="Ready"}': '1x60',
     },
+  },
+  QuorumbridgeProxyBackendUnreachable: {
+    fires: {
+      'proxy_errors_total{code="BACKEND_UNREACHABLE"}': '0+1x60',
+      'proxy_errors_total{code="BACKEND_CONNECT_TIMEOUT"}': '0x60',
+    },
+    at: 12,
+    notAt: 4,
+    summary: 'p refuses clients, since RabbitMQ cannot be reached.',
+    quiet: {
+      'proxy_errors_total{code="BACKEND_UNREACHABLE"}': '0x10 3x50',
+      'proxy_errors_total{code="CLIENT_LOST"}': '0+1x60',
+    },
+  },
+  QuorumbridgeProxyBreakerOpen: {
+    fires: {
+      'proxy_breaker_state{state="open"}': '1x60',
+      'proxy_breaker_state{state="closed"}': '0x60',
+    },
+    at: 3,
+    notAt: 1,
+    summary: 'The circuit breaker of p is open.',
+    quiet: {
+      'proxy_breaker_state{state="open"}': '0x10 1 0x50',
+      'proxy_breaker_state{state="closed"}': '1x60',
+    },
+  },
+  QuorumbridgeProxyInternalErrors: {
+    fires: { 'proxy_errors_total{code="INTERNAL"}': '0x10 1x50' },
+    at: 12,
+    labels: { ...POD, code: 'INTERNAL' },
+    summary: 'p ended a connection because of a bug of its own.',
+    quiet: { 'proxy_errors_total{code="INTERNAL"}': '1x60' },
+  },
+  QuorumbridgeProxyFull: {
+    fires: { 'proxy_errors_total{code="CONNECTION_LIMIT"}': '0+1x60' },
+    at: 12,
+    notAt: 4,
+    labels: { ...POD, code: 'CONNECTION_LIMIT' },
+    summary: 'p refuses clients, since it has as many as --max-connections.',
+    quiet: { 'proxy_errors_total{code="CONNECTION_LIMIT"}': '0x10 5x50' },
+  },
+  QuorumbridgeProxySlow: {
+    fires: {
+      'proxy_latency_seconds_bucket{direction="client_to_broker",le="0.025"}': '0+1x60',
+      'proxy_latency_seconds_bucket{direction="client_to_broker",le="0.1"}': '0+2x60',
+      'proxy_latency_seconds_bucket{direction="client_to_broker",le="+Inf"}': '0+2x60',
+    },
+    at: 14,
+    notAt: 8,
+    summary: 'p takes 98.5ms to pass octets on, in one of a hundred cases.',
+    quiet: {
+      'proxy_latency_seconds_bucket{direction="client_to_broker",le="0.025"}': '0+199x60',
+      'proxy_latency_seconds_bucket{direction="client_to_broker",le="0.1"}': '0+200x60',
+      'proxy_latency_seconds_bucket{direction="client_to_broker",le="+Inf"}': '0+200x60',
+    },
+  },
+  QuorumbridgeProxyCertificateExpires: {
+    fires: { proxy_certificate_expiry_timestamp_seconds: `${6 * DAY}x120` },
+    at: 61,
+    notAt: 59,
+    summary: "The certificate of p's TLS listeners ends within a week.",
+    // 0 where there is none.
+    quiet: { proxy_certificate_expiry_timestamp_seconds: '0x120' },
+  },
+  QuorumbridgeProxyAuditLinesDropped: {
+    fires: { 'proxy_audit_lines_total{result="dropped"}': '0x10 1x50' },
+    at: 12,
+    labels: { ...POD, result: 'dropped' },
+    summary: 'p has lost lines of its audit log.',
+    quiet: { 'proxy_audit_lines_total{result="written"}': '0+1x60' },
   },
   QuorumbridgePoolExhausted: {
     fires: { proxy_pool_wait_timeouts_total: '0x10 1x50' },

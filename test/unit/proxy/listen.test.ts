@@ -112,7 +112,7 @@ describe('a TLS listener', () => {
       .toMatch(/TLS handshake failed/);
     expect(await greet(proxy.port)).toMatch(/connection.start/);
     await expect
-      .poll(() => proxy.metric('quorumbridge_proxy_errors_total{code="CLIENT_TLS"}'))
+      .poll(() => proxy.metric('quorumbridge_proxy_errors_total{code="CLIENT_TLS",class="permanent"}'))
       .toEqual([' 1']);
   });
 

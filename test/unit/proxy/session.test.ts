@@ -162,7 +162,9 @@ describe('a malformed frame', () => {
         level: 'warn',
         replyCode: expect.stringContaining(String(code)) as string,
       });
-      expect(await proxy.metric('quorumbridge_proxy_errors_total{code="CLIENT_FRAME"}')).toEqual([' 1']);
+      expect(
+        await proxy.metric('quorumbridge_proxy_errors_total{code="CLIENT_FRAME",class="permanent"}'),
+      ).toEqual([' 1']);
       other.client.write(good);
       expect(await other.upstream.take(good.length)).toEqual(good);
     },
@@ -436,13 +438,15 @@ describe('clients that send anything', () => {
     witness.client.write(good);
     const forwarded = await witness.upstream.take(publish(1, 'x').length);
     expect(forwarded).toEqual(publish(1, 'x'));
-    expect(await proxy.metric('quorumbridge_proxy_errors_total{code="INTERNAL"}')).toEqual([' 0']);
+    expect(await proxy.metric('quorumbridge_proxy_errors_total{code="INTERNAL",class="permanent"}')).toEqual([
+      ' 0',
+    ]);
   });
 });
 
 describe('a drain', () => {
   it('refuses new clients, lets clients finish, and closes the rest with 320', async () => {
-    const proxy = await proxyTo({ drainTimeout: '0.5' });
+    const proxy = await proxyTo({ drainTimeout: '3' });
     const finishing = await openThrough(broker, proxy.port);
     const staying = await openThrough(broker, proxy.port);
     const admin = `http://127.0.0.1:${proxy.proxy.adminAddress.port}`;

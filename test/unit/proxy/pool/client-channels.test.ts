@@ -93,8 +93,10 @@ function channelsOn(connection: Connection, ready = true) {
     const buffer = new Uint8Array(Math.max(1, ...chunks.map(({ length }) => length)));
     for (const chunk of chunks) {
       buffer.set(chunk);
-      cutter.push(buffer, 0, chunk.length);
-      channels.flush(true);
+      const octets = buffer.subarray(0, chunk.length);
+      channels.begin(octets);
+      cutter.push(octets, 0, octets.length);
+      channels.flush();
       buffer.fill(0xee);
     }
   };

@@ -70,7 +70,9 @@ describe('a login', () => {
     fake.last.authenticate();
     expect(again.got).toBe(true);
     expect(fake.enter(WHO, '/', new FakeMember()).got).toBe(group);
-    // The proof's connection isn't needed.
+    // The proof's connection isn't needed: it is opened, since brokers warn of those that end before that, and closed.
+    expect(fake.last.closedWith).toBeUndefined();
+    fake.last.accept();
     expect(fake.last.closedWith).toBe('not needed');
     expect(fake.live).toEqual([upstream]);
   });

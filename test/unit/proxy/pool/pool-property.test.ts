@@ -286,7 +286,7 @@ class World {
     }
     if (this.fake.live.length > 0) this.problems.push('a connection is left');
     if (this.fake.pool.size > 0) this.problems.push('the pool keeps one that has ended');
-    const { groups, logins } = this.fake.pool.document() as { groups: object[]; logins: number };
+    const { groups, logins } = this.fake.pool.document();
     if (logins > 0) this.problems.push('a login is kept');
     if (groups.length > 0) this.problems.push('a group is left');
   }

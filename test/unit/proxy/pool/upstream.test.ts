@@ -81,7 +81,7 @@ describe('the handshake', () => {
     expect(events).toEqual([`greeted ${start().length}`, 'authenticated 100 131072 60', 'opened']);
     expect([upstream.room, upstream.used, upstream.owners]).toEqual([100, 0, 0]);
     expect(stats.pool.connectionsOpened).toBe(1);
-    expect(stats.framesFromBackend).toBe(3);
+    expect(stats.brokerFrames.all).toBe(3);
     expect(stats.octetsFromBackend).toBe(
       start().length + method(0, 10, 30, tuneArguments(1)).length + OPEN_OK.length,
     );

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Gate } from '../../../../proxy/pool/gate.ts';
+import { Gate } from '../../../proxy/gate.ts';
 
 function gateOf(): { gate: Gate; calls: string[] } {
   const calls: string[] = [];

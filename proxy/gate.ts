@@ -1,4 +1,4 @@
-import type { Source } from '../outlet.ts';
+import type { Source } from './outlet.ts';
 
 /** A source that several hold back independently: it flows when nobody does. */
 export class Gate {

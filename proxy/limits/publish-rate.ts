@@ -1,0 +1,106 @@
+import { TokenBucket } from './token-bucket.ts';
+
+/**
+ * How much is let go at a time, in seconds of the rate: what is held is copied each time, and a timer for each message
+ * would be worse.
+ */
+const BATCH = 0.05;
+
+/** One connection's share in what its user may publish. */
+export interface PublishTurn {
+  /** To be asked for each publish. @returns false when it has to {@link wait} */
+  take(): boolean;
+  /** Calls `go` when the publish that waits may go on; asking again while it waits changes nothing. */
+  wait(go: () => void): void;
+  /** The connection has ended. */
+  leave(): void;
+}
+
+export interface PublishRateEvents {
+  /** A publish has to wait, or would have to. */
+  hit(): void;
+}
+
+/**
+ * What all connections of one user may publish: `rate` messages a second, and as many at once after a pause. Those that
+ * wait have their turns one after the other, with equal shares of what there is.
+ */
+export class PublishRate {
+  readonly #bucket: TokenBucket;
+  readonly #batch: number;
+  readonly #enforce: boolean;
+  readonly #events: PublishRateEvents;
+  #members = 0;
+  readonly #waiting = new Map<object, () => void>();
+  /** What the connection that has its turn may still take. */
+  #share = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** @param rate messages a second; 1 at least */
+  constructor(rate: number, enforce: boolean, events: PublishRateEvents) {
+    this.#bucket = new TokenBucket(rate, rate, performance.now());
+    this.#batch = Math.max(1, rate * BATCH);
+    this.#enforce = enforce;
+    this.#events = events;
+  }
+
+  /** Whether it would be the same if it were forgotten, and made anew for the next connection. */
+  isIdle(now: number): boolean {
+    return this.#members === 0 && this.#bucket.isFull(now);
+  }
+
+  join(): PublishTurn {
+    const key = {};
+    this.#members++;
+    return {
+      take: () => this.#take(),
+      wait: (go) => {
+        if (this.#waiting.has(key)) return;
+        this.#waiting.set(key, go);
+        this.#schedule();
+      },
+      leave: () => {
+        this.#members--;
+        this.#waiting.delete(key);
+        if (this.#waiting.size > 0) return;
+        clearTimeout(this.#timer);
+        this.#timer = undefined;
+      },
+    };
+  }
+
+  #take(): boolean {
+    // Who comes while others wait has no turn before them.
+    if (this.#share > 0) this.#share--;
+    else if (this.#waiting.size > 0 || this.#timer !== undefined) return this.#none();
+    return this.#bucket.take(performance.now()) || this.#none();
+  }
+
+  #none(): boolean {
+    this.#events.hit();
+    return !this.#enforce;
+  }
+
+  #schedule(): void {
+    if (this.#timer !== undefined || this.#waiting.size === 0) return;
+    const wait = this.#bucket.wait(this.#batch, performance.now());
+    this.#timer = setTimeout(() => this.#turns(), Math.ceil(wait));
+  }
+
+  /** Gives each that waits its turn, as far as the tokens go. */
+  #turns(): void {
+    const waiting = [...this.#waiting];
+    const now = performance.now();
+    const tokens = this.#bucket.count(now);
+    const share = Math.max(1, Math.floor(tokens / waiting.length));
+    for (const [key, go] of waiting.slice(0, tokens)) {
+      if (!this.#waiting.delete(key)) continue;
+      this.#bucket.take(now);
+      this.#share = share - 1;
+      go();
+    }
+    this.#share = 0;
+    this.#timer = undefined;
+    this.#schedule();
+  }
+}

@@ -1,0 +1,77 @@
+import { method } from './amqp-frames.ts';
+import { type Peer, ScriptedBroker, tuneArguments } from './peers.ts';
+import { start } from './upstream-broker.ts';
+
+/** A message as it came. */
+export interface Published {
+  /** Milliseconds of performance.now(). */
+  readonly at: number;
+  readonly body: string;
+}
+
+/** A broker that lets everybody in, opens and closes whatever is asked, and keeps what is published. */
+export class AnsweringBroker extends ScriptedBroker {
+  readonly published: Published[] = [];
+  heartbeats = 0;
+  /** connection.tune-ok of each connection: channel_max. */
+  readonly channelMaxima: number[] = [];
+  readonly #channelMax: number;
+
+  constructor(channelMax = 2047) {
+    super();
+    this.#channelMax = channelMax;
+    this.server.on('connection', () => this.#serve(this.peers.at(-1)!));
+  }
+
+  #serve(peer: Peer): void {
+    let isGreeted = false;
+    peer.socket.on('data', () => {
+      if (!isGreeted) {
+        if (peer.received.length < 8) return;
+        peer.received = peer.received.subarray(8);
+        isGreeted = true;
+        peer.write(start());
+      }
+      for (;;) {
+        const size = peer.received.length < 7 ? Infinity : peer.received.readUInt32BE(3) + 8;
+        if (peer.received.length < size) return;
+        const octets = peer.received.subarray(0, size);
+        peer.received = peer.received.subarray(size);
+        this.#hear(peer, octets);
+      }
+    });
+    peer.socket.on('end', () => peer.socket.end());
+  }
+
+  #hear(peer: Peer, octets: Buffer): void {
+    const channel = octets.readUInt16BE(1);
+    if (octets[0] === 8) this.heartbeats++;
+    if (octets[0] === 3)
+      this.published.push({ at: performance.now(), body: octets.toString('utf8', 7, octets.length - 1) });
+    if (octets[0] !== 1) return;
+    switch (`${octets.readUInt16BE(7)}.${octets.readUInt16BE(9)}`) {
+      case '10.11':
+        peer.write(method(0, 10, 30, tuneArguments(131_072, this.#channelMax)));
+        break;
+      case '10.31':
+        this.channelMaxima.push(octets.readUInt16BE(11));
+        break;
+      case '10.40':
+        peer.write(method(0, 10, 41, Buffer.of(0)));
+        break;
+      case '10.50':
+        peer.write(method(0, 10, 51));
+        break;
+      case '20.10':
+        peer.write(method(channel, 20, 11, Buffer.alloc(4)));
+        break;
+      case '20.20':
+        peer.write(method(channel, 20, 21, Buffer.of(1)));
+        break;
+      case '20.40':
+        peer.write(method(channel, 20, 41));
+        break;
+      default:
+    }
+  }
+}
