@@ -1,6 +1,6 @@
 import { request } from 'node:https';
 import { INSTALL } from '../common/contract.ts';
-import { out } from './peers.ts';
+import { median, out, quantile, runToEnd } from './peers.ts';
 import { injectingReview, largeStatefulSet, type Review } from './reviews.ts';
 import { cpuOf, type Server, startNoOp, startWebhook } from './servers.ts';
 
@@ -59,11 +59,6 @@ async function wave(server: Server, reviews: readonly Review[]): Promise<number[
   return answered.map(({ ms }) => ms);
 }
 
-const quantile = (numbers: number[], q: number): number =>
-  numbers.toSorted((a, b) => a - b)[Math.ceil(numbers.length * q) - 1]!;
-
-const median = (numbers: number[]): number => quantile(numbers, 0.5);
-
 /** In milliseconds. */
 interface Cost {
   readonly p50: number;
@@ -105,7 +100,7 @@ function report(costs: readonly Cost[][], octets: { object: number; body: number
   );
 }
 
-async function run(): Promise<void> {
+async function run(cleanup: AsyncDisposableStack): Promise<void> {
   const servers = [await startWebhook(AT_ONCE, cleanup), await startNoOp(AT_ONCE, cleanup)];
   const stored = largeStatefulSet();
   const reviews = Array.from({ length: AT_ONCE }, () => injectingReview(stored));
@@ -117,14 +112,4 @@ async function run(): Promise<void> {
   report(costs, { object: Buffer.byteLength(JSON.stringify(stored)), body: reviews[0]!.body.length });
 }
 
-const cleanup = new AsyncDisposableStack();
-const interrupted = new Promise<never>((_, reject) => {
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => reject(new Error(`interrupted by ${signal}`)));
-  }
-});
-try {
-  await Promise.race([run(), interrupted]);
-} finally {
-  await cleanup.disposeAsync();
-}
+await runToEnd(run);
