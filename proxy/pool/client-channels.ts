@@ -69,6 +69,11 @@ export class ClientChannels implements MappingHost {
     return this.#mapping.own;
   }
 
+  /** As {@link Mapping.claim}. */
+  claim(): boolean {
+    return this.#mapping.claim();
+  }
+
   /** What the client is given now must hold for longer: its connections read into other buffers from here on. */
   keepBuffers(): void {
     for (const { upstream } of this.channels.values()) upstream?.upstream.keepBuffer();

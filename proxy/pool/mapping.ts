@@ -96,6 +96,21 @@ export class Mapping {
     return this.#move(channel);
   }
 
+  /**
+   * Makes the connections that the client's channels are on its own, where nobody else has channels there.
+   * @returns whether all of them are its own now
+   */
+  claim(): boolean {
+    const { group, member } = this.#settings;
+    for (const { upstream } of this.#host.channels.values()) {
+      if (upstream === undefined || this.own.has(upstream.upstream)) continue;
+      if (!group.reserve(upstream.upstream, member)) return false;
+      this.own.add(upstream.upstream);
+      this.#isPrivate = true;
+    }
+    return true;
+  }
+
   /** A channel at the broker that the client has. */
   #somewhere(): UpstreamChannel | undefined {
     for (const { upstream } of this.#host.channels.values()) if (upstream?.usable === true) return upstream;

@@ -282,17 +282,12 @@ export class Tenant implements Link, FrameSink, GroupMember {
   }
 
   #entered(group: Group): void {
-    const { stats, resume, resumeTimeout, maxMessageSize, encrypts, quarantine } = this.#settings;
     this.#group = group;
     this.#channels = new ClientChannels({
+      ...this.#settings,
       group,
       member: this,
-      resume,
-      resumeTimeout,
-      maxMessageSize,
-      stats,
-      encrypts,
-      isPrivate: quarantine.has(this.#quarantineName),
+      isPrivate: this.#settings.quarantine.has(this.#quarantineName),
       lookupChannel: this.#client.lookupChannel,
       holder: () => this.#gate.holder(),
       guard: (work) => this.#events.guard(work),
@@ -366,6 +361,10 @@ export class Tenant implements Link, FrameSink, GroupMember {
     if (!this.#isSlow) return;
     const { writableLength } = this.#client.socket;
     if (writableLength <= clientBacklog) return;
+    if (this.#channels?.claim() === true) {
+      this.pause();
+      return;
+    }
     const text = `${writableLength} octets wait for the client, more than --client-backlog ${clientBacklog}`;
     this.#quarantine(text);
     this.#fail(

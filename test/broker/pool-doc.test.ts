@@ -105,7 +105,7 @@ await describeBrokers(['4.3'], () => {
   }
 
   async function findsNoBroker(): Promise<string> {
-    const peer = await connectPeer(await start({ ...WAIT, backend: '127.0.0.1:1' }));
+    const peer = await connectPeer(await start({ ...WAIT, backend: '127.0.0.1:1', breakerFailures: '0' }));
     peer.write(HEADER);
     const { code, text } = readCloseFrame(await peer.frame());
     peer.socket.destroy();
