@@ -11,6 +11,7 @@ import {
 } from '../amqp/method.ts';
 import { withBits, withShortstr } from '../amqp/splice.ts';
 import { type Consumer, Consumers } from './consumers.ts';
+import { latin1 } from './latin1.ts';
 import type { Lookup, Question } from './lookup.ts';
 import type { Queues } from './queues.ts';
 
@@ -317,8 +318,4 @@ export class FollowUp {
 
 function newTag(): string {
   return `quorumbridge.ctag-${randomBytes(12).toString('base64url')}`;
-}
-
-function latin1(frame: Uint8Array, start: number, end: number): string {
-  return Buffer.from(frame.buffer, frame.byteOffset, frame.length).toString('latin1', start, end);
 }

@@ -2,6 +2,7 @@ import { FRAME_HEADER_SIZE, METHOD } from '../amqp/constants.ts';
 import {
   BASIC_CONSUME,
   channelOf,
+  methodOf,
   QUEUE_DELETE,
   readBasicConsume,
   readQueueDeclare,
@@ -9,6 +10,7 @@ import {
 } from '../amqp/method.ts';
 import { withShortstr } from '../amqp/splice.ts';
 import { FollowUp } from './followup.ts';
+import { latin1 } from './latin1.ts';
 import type { Lookup } from './lookup.ts';
 import type { Queues } from './queues.ts';
 import { refuseConsume } from './rules/basic-consume.ts';
@@ -280,19 +282,11 @@ export class Translation {
   }
 }
 
-function methodOf(frame: Uint8Array): number {
-  return Buffer.from(frame.buffer, frame.byteOffset, frame.length).readUInt32BE(FRAME_HEADER_SIZE);
-}
-
 /** The queue that a frame declares, an octet a character; undefined where it is another method. */
 function declaredQueue(frame: Uint8Array): string | undefined {
   if (methodOf(frame) !== METHOD.queueDeclare) return undefined;
   const { nameStart, nameEnd } = readQueueDeclare(frame);
   return latin1(frame, nameStart, nameEnd);
-}
-
-function latin1(frame: Uint8Array, start: number, end: number): string {
-  return Buffer.from(frame.buffer, frame.byteOffset, frame.length).toString('latin1', start, end);
 }
 
 /** Equal for declares that are equal on whatever channel. */

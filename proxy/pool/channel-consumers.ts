@@ -1,6 +1,7 @@
 import { METHOD } from '../../amqp/constants.ts';
 import { ARGUMENTS, BASIC_CONSUME, encodeMethod, readBasicConsume } from '../../amqp/method.ts';
 import type { Unanswered } from './unanswered.ts';
+import { latin1 } from '../latin1.ts';
 
 /** Octets of basic.consume frames that are kept for each channel; one with more can't be made anew. */
 const KEPT_MAX = 1 << 20;
@@ -243,11 +244,6 @@ function shortstr(text: string): string {
 export function isFromStream(octets: Uint8Array, start: number, end: number): boolean {
   const frame = Buffer.from(octets.buffer, octets.byteOffset + start + ARGUMENTS, end - start - ARGUMENTS);
   return frame.includes(STREAM_OFFSET, 0, 'latin1');
-}
-
-/** Octets as text, an octet a character. */
-export function latin1(octets: Uint8Array, start: number, end: number): string {
-  return Buffer.from(octets.buffer, octets.byteOffset + start, end - start).toString('latin1');
 }
 
 function isTag(tag: string, octets: Uint8Array, start: number, end: number): boolean {

@@ -24,9 +24,9 @@ import {
   type Declaration,
   encodeConsume,
   isFromStream,
-  latin1,
   type Prefetch,
 } from './channel-consumers.ts';
+import { latin1 } from '../latin1.ts';
 import { Confirms } from './confirms.ts';
 import { Deliveries } from './deliveries.ts';
 import { Unanswered } from './unanswered.ts';

@@ -2,6 +2,7 @@ import { FRAME_HEADER, FRAME_OVERHEAD, METHOD, REPLY } from '../../amqp/constant
 import { WireError } from '../../amqp/error.ts';
 import { readBodySize } from '../../amqp/grammar.ts';
 import { readConsumerTag } from '../../amqp/method.ts';
+import { latin1 } from '../latin1.ts';
 import { ChannelState } from './channel-state.ts';
 
 import { Publish } from './publish.ts';
@@ -44,9 +45,7 @@ export class ClientChannel {
    */
   cancelsEarly(octets: Uint8Array, start: number, end: number): boolean {
     const { tagStart, tagEnd } = readConsumerTag(octets.subarray(start, end));
-    const { buffer, byteOffset, length } = octets;
-    const tag = Buffer.from(buffer, byteOffset, length).toString('latin1', start + tagStart, start + tagEnd);
-    return this.state.isStarting(tag);
+    return this.state.isStarting(latin1(octets, start + tagStart, start + tagEnd));
   }
 
   /**

@@ -9,6 +9,7 @@ import {
   readQueueDeclare,
 } from '../../amqp/method.ts';
 import { readUint32 } from '../../amqp/table.ts';
+import { latin1 } from '../latin1.ts';
 
 /** What a broker closes the whole connection for. */
 export interface Offence {
@@ -93,8 +94,4 @@ export function needsOwnConnection(
     return `a broker may end the connection for the exchange type ${JSON.stringify(type)}`; // RabbitMQ 3.10 does (503)
   }
   return undefined;
-}
-
-function latin1(octets: Uint8Array, start: number, end: number): string {
-  return Buffer.from(octets.buffer, octets.byteOffset, octets.length).toString('latin1', start, end);
 }
