@@ -1,21 +1,38 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './test/support/longest-first.ts';
 import { worldPool } from './test/support/pods/pool.ts';
 
 const PODS = ['test/cluster/pods*.test.ts'];
 
-// Broker and cluster tests wait for the servers they start most of the time, and share two cores with them: two files at a
-// time. The demo's tests are of what a user sees, one at a time.
+const cores = availableParallelism();
+/**
+ * Files with servers at the same time, of whatever project; vitest wants one number for that. They wait two thirds of their
+ * time, for the servers and for clocks: two to a core. Each has servers of up to 1 GB: no more than four.
+ */
+const maxWorkers = Math.min(2 * cores, 4);
+
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongestFirst },
     projects: [
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 20_000 } },
+      {
+        test: {
+          name: 'unit',
+          include: ['test/unit/**/*.test.ts'],
+          testTimeout: 20_000,
+          // Unit tests compute: behind the others, and no more at a time than there are cores.
+          sequence: { groupOrder: 1 },
+          maxWorkers: cores,
+        },
+      },
       {
         test: {
           name: 'broker',
           include: ['test/broker/**/*.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 180_000,
-          maxWorkers: 2,
+          maxWorkers,
         },
       },
       {
@@ -25,7 +42,7 @@ export default defineConfig({
           exclude: PODS,
           testTimeout: 60_000,
           hookTimeout: 180_000,
-          maxWorkers: 2,
+          maxWorkers,
         },
       },
       {
@@ -36,7 +53,7 @@ export default defineConfig({
           globalSetup: 'test/support/pods/fetch.ts',
           testTimeout: 180_000,
           hookTimeout: 180_000,
-          fileParallelism: false,
+          maxWorkers,
         },
       },
       {
@@ -45,7 +62,7 @@ export default defineConfig({
           include: ['test/e2e/**/*.test.ts'],
           testTimeout: 180_000,
           hookTimeout: 300_000,
-          fileParallelism: false,
+          maxWorkers,
         },
       },
     ],

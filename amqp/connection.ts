@@ -1,6 +1,7 @@
 import { FRAME_END, FRAME_HEARTBEAT, METHOD, REPLY } from './constants.ts';
 import { WireError } from './error.ts';
 import { ARGUMENTS, cutUtf8, encodeMethod, readChannelMax, readFrameMax, skipShortstr } from './method.ts';
+import { withLongstr, withShortstr } from './splice.ts';
 import { findEntry, readUint32, tableEnd } from './table.ts';
 import { encodeShortstr, encodeTable, type FieldTable } from './values.ts';
 
@@ -67,6 +68,27 @@ export function readMechanisms(start: Uint8Array): string[] {
   const at = tableEnd(start, ARGUMENTS + 2, limit); // behind the version's two octets
   const text = utf8.decode(start.subarray(at + 4, longstrEnd(start, at, limit)));
   return text.split(' ').filter((name) => name !== '');
+}
+
+/**
+ * connection.start with other mechanisms; every other octet stays.
+ * @param names ASCII, none with a space
+ * @throws WireError 502 when it is cut off
+ */
+export function withMechanisms(start: Uint8Array, names: readonly string[]): Uint8Array {
+  const at = tableEnd(start, ARGUMENTS + 2, start.length - 1);
+  return withLongstr(start, at, toUtf8.encode(names.join(' ')));
+}
+
+/**
+ * connection.start-ok with another login; every other octet stays.
+ * @param mechanism ASCII, at most 255 octets
+ * @throws WireError 502 when an argument reaches beyond the frame
+ */
+export function withLogin(startOk: Uint8Array, mechanism: string, response: Uint8Array): Uint8Array {
+  const mechanismAt = tableEnd(startOk, ARGUMENTS, startOk.length - 1);
+  const renamed = withShortstr(startOk, mechanismAt, mechanism);
+  return withLongstr(renamed, mechanismAt + 1 + mechanism.length, response);
 }
 
 function longstrEnd(frame: Uint8Array, at: number, limit: number): number {

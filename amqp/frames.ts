@@ -53,6 +53,11 @@ export class FrameCutter {
     return this.#scanner.frames;
   }
 
+  /** Octets that are taken up by a frame which isn't whole yet. */
+  get buffered(): number {
+    return this.#cut?.length ?? 0;
+  }
+
   /** Shows nothing any more. */
   stop(): void {
     this.#isStopped = true;

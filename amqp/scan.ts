@@ -50,6 +50,8 @@ export class FrameScanner {
   held = 0;
   /** Why the stream is corrupt. */
   error: WireError | undefined;
+  /** The error is a frame above frame_max. */
+  tooLarge = false;
   /** Frames that came to their end. */
   frames = 0;
 
@@ -189,6 +191,7 @@ export class FrameScanner {
 
   #tooLarge(size: number): ScanEvent {
     if (!isFrameType(this.type)) return this.#corrupt(REPLY.frameError, badType(this.type));
+    this.tooLarge = true;
     const text = `frame of ${size + FRAME_OVERHEAD} octets exceeds frame_max ${this.#maxPayload}`;
     return this.#corrupt(REPLY.frameError, text);
   }

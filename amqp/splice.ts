@@ -64,6 +64,18 @@ export function withShortstr(frame: Uint8Array, at: number, text: string): Uint8
   return splice(frame, at, end, octets);
 }
 
+/**
+ * The frame with other octets in the place of the long string whose length field is at `at`.
+ * @throws WireError 502 when the one there reaches beyond the frame
+ */
+export function withLongstr(frame: Uint8Array, at: number, octets: Uint8Array): Uint8Array {
+  const end = tableEnd(frame, at, frame.length - 1); // a longstr has its length where a table has it
+  const sized = new Uint8Array(4 + octets.length);
+  writeUint32(sized, 0, octets.length);
+  sized.set(octets, 4);
+  return splice(frame, at, end, sized);
+}
+
 /** The frame with an unsigned 16 bit number at `at`. */
 export function withUint16(frame: Uint8Array, at: number, number: number): Uint8Array {
   const edited = new Uint8Array(frame); // not slice(): of a Buffer that is a view

@@ -17,8 +17,9 @@ async function listenProxy(): Promise<number[]> {
     adminListen: '127.0.0.1:0',
   };
   const flags = { ...addresses, ...(JSON.parse(given!) as Flags) };
-  const { values } = resolveOptions(proxyOptions, { flags, env: {} });
-  const proxy = await startProxy(values, createLogger({ name: 'proxy', level: 'warn' }));
+  const read = () => resolveOptions(proxyOptions, { flags, env: {} });
+  const configuration = { table: proxyOptions, file: undefined, read };
+  const proxy = await startProxy(configuration, createLogger({ name: 'proxy', level: 'warn' }));
   return proxy.listeners.map(({ address }) => address.port);
 }
 

@@ -1,14 +1,15 @@
 import type { Readable, Writable } from 'node:stream';
-import { type OptionSpec, type OptionTable, type OptionValues, filePath } from '../common/options.ts';
-import type { Origin } from '../common/resolve.ts';
+import { type OptionTable, type OptionValues, filePath } from '../common/options.ts';
+import type { Configuration, Origin } from '../common/resolve.ts';
 
 /** What a command may touch of the process it runs in. */
-export interface CommandIo {
+export interface CommandIo<T extends OptionTable = OptionTable> {
   readonly stdin: Readable;
   readonly stdout: Writable;
   readonly stderr: Writable;
   /** Where each option's value came from, by camelCase property. */
   readonly origins: Readonly<Record<string, Origin>>;
+  readonly configuration: Configuration<T>;
 }
 
 export interface Example {
@@ -32,7 +33,7 @@ export interface CommandSpec<T extends OptionTable = OptionTable> {
    * @returns the exit code, as exitCodes has them.
    * @throws UsageError for what only shows when the work begins: printed, exit code 2.
    */
-  run(values: OptionValues<T>, io: CommandIo): Promise<number>;
+  run(values: OptionValues<T>, io: CommandIo<T>): Promise<number>;
 }
 
 /** What every command's exit code means. */
@@ -41,7 +42,7 @@ export const exitCodes = [
   {
     code: 1,
     meaning:
-      'failed at run time: an address in use, a file that could not be written, a bug; report: something will break; explain: the next write would change something',
+      'failed at run time: an address in use, a file that could not be written, a bug; report: something will break; explain: the next write would change something; topology: a conflict, or for diff any difference',
   },
   { code: 2, meaning: 'invalid usage, configuration or input; the message says what, where and what to do' },
 ] as const;
@@ -56,11 +57,3 @@ export const configOption = {
     parse: filePath(),
   },
 } as const satisfies OptionTable;
-
-/** The default of an option as help and documentation show it; undefined where there is none. */
-export function defaultText(spec: OptionSpec<unknown>): string | undefined {
-  if (spec.hiddenDefault !== undefined) return spec.hiddenDefault;
-  if (spec.default === undefined) return spec.argument === undefined ? 'false' : undefined;
-  const values: unknown[] = Array.isArray(spec.default) ? spec.default : [spec.default];
-  return values.map((value) => (typeof value === 'string' ? value : JSON.stringify(value))).join(',');
-}

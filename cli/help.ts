@@ -1,6 +1,6 @@
 import type { Command, HelpConfiguration, Option } from 'commander';
-import type { OptionSpec } from '../common/options.ts';
-import { type CommandSpec, configOption, defaultText, exitCodes } from './command.ts';
+import { defaultText, type OptionSpec } from '../common/options.ts';
+import { type CommandSpec, configOption, exitCodes } from './command.ts';
 
 function term({ short, name, argument }: OptionSpec<unknown>): string {
   const long = argument === undefined ? `--${name}` : `--${name} ${argument}`;

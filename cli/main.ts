@@ -9,5 +9,8 @@ await runProcess({
   rewrite: () => import('./rewrite.ts'),
   report: () => import('./report.ts'),
   upgrade: () => import('./upgrade.ts'),
+  topology: () => import('./topology.ts'),
+  config: () => import('./config.ts'),
+  credentials: () => import('./credentials.ts'),
   certs: () => import('./certs.ts'),
 });

@@ -29,11 +29,14 @@ export const command: CommandSpec<typeof proxyOptions> = {
       options: proxyOptions,
       values,
       io,
-      shutdownMs: values.drainTimeout * 1000 + closeMs,
       async start(log) {
         const { startProxy } = await import('../proxy/main.ts');
-        const running = await startProxy(values, log);
-        return () => running.drain();
+        const running = await startProxy(io.configuration, log);
+        return {
+          close: () => running.drain(),
+          closeMs: () => running.drainMs + closeMs,
+          reload: () => running.reload('SIGHUP'),
+        };
       },
     }),
 };

@@ -25,11 +25,10 @@ export const command: CommandSpec<typeof reconcilerOptions> = {
       options: reconcilerOptions,
       values,
       io,
-      shutdownMs,
       async start(log) {
         const { startReconciler } = await import('../reconciler/main.ts');
         const running = await startReconciler(values, log);
-        return () => running.close();
+        return { close: () => running.close(), closeMs: () => shutdownMs };
       },
     }),
 };

@@ -3,7 +3,7 @@ import packageJson from '../package.json' with { type: 'json' };
 import { readConfig } from '../common/config-file.ts';
 import { UsageError } from '../common/errors.ts';
 import type { OptionSpec, OptionTable } from '../common/options.ts';
-import { resolveOptions } from '../common/resolve.ts';
+import { type ResolvedOptions, resolveOptions } from '../common/resolve.ts';
 import { type CommandIo, type CommandSpec, configOption } from './command.ts';
 import { addHelpEnd, generalHelpEnd, optionHelp } from './help.ts';
 
@@ -12,7 +12,7 @@ export const { version } = packageJson;
 /** Commands by name, each loaded only when it is called or listed. */
 export type CommandLoaders = Readonly<Record<string, () => Promise<{ readonly command: CommandSpec }>>>;
 
-export type ProcessIo = Omit<CommandIo, 'origins'> & {
+export type ProcessIo = Omit<CommandIo, 'origins' | 'configuration'> & {
   readonly env: Readonly<Record<string, string | undefined>>;
 };
 
@@ -58,15 +58,21 @@ function addCommand(
   }
   addHelpEnd(command, spec);
   command.action(async () => {
-    const { config } = resolveOptions(configOption, { flags, env: io.env }).values;
-    const file = config === undefined ? undefined : readConfig(config);
-    const { values, origins } = resolveOptions(spec.options, { flags, env: io.env, file });
-    finish(await spec.run(values, commandIo(io, origins)));
+    const { config: file } = resolveOptions(configOption, { flags, env: io.env }).values;
+    const { options: table } = spec;
+    const read = (): ResolvedOptions<OptionTable> =>
+      resolveOptions(table, { flags, env: io.env, file: file === undefined ? undefined : readConfig(file) });
+    const { values, origins } = read();
+    finish(await spec.run(values, commandIo(io, origins, { table, file, read })));
   });
 }
 
 /** Touches standard input only when the command does: opening it has effects. */
-function commandIo(io: ProcessIo, origins: CommandIo['origins']): CommandIo {
+function commandIo(
+  io: ProcessIo,
+  origins: CommandIo['origins'],
+  configuration: CommandIo['configuration'],
+): CommandIo {
   return {
     get stdin() {
       return io.stdin;
@@ -74,6 +80,7 @@ function commandIo(io: ProcessIo, origins: CommandIo['origins']): CommandIo {
     stdout: io.stdout,
     stderr: io.stderr,
     origins,
+    configuration,
   };
 }
 

@@ -10,11 +10,18 @@ export interface ServeSettings {
   readonly name: string;
   readonly options: OptionTable;
   readonly values: Readonly<Record<string, unknown>> & { readonly logLevel: LogLevel };
-  readonly io: CommandIo;
-  /** How long an end in good order may take. */
-  readonly shutdownMs: number;
-  /** Starts the server and returns what ends it in good order. */
-  start(log: Logger): Promise<() => Promise<void>>;
+  readonly io: Pick<CommandIo, 'origins'>;
+  start(log: Logger): Promise<Served>;
+}
+
+/** A server that runs. */
+export interface Served {
+  /** Ends it in good order. */
+  readonly close: () => Promise<void>;
+  /** How long that may take, in milliseconds. */
+  readonly closeMs: () => number;
+  /** What SIGHUP asks for; without it that is an end, too. */
+  readonly reload?: () => void;
 }
 
 /** What was given by other than default, for the first line of the log: where it came from and its value. */
@@ -38,8 +45,8 @@ export async function serve(settings: ServeSettings): Promise<number> {
   const log = createLogger({ name: settings.name, level: settings.values.logLevel });
   log.info({ version, node: process.version, options: given(settings) }, 'starting');
   try {
-    const stop = await settings.start(log);
-    onShutdown({ log, timeoutMs: settings.shutdownMs, close: stop });
+    const { close, closeMs, reload } = await settings.start(log);
+    onShutdown({ log, timeoutMs: closeMs, close, reload });
     return 0;
   } catch (error) {
     if (error instanceof UsageError) throw error;

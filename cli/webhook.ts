@@ -29,11 +29,10 @@ export const command: CommandSpec<typeof webhookOptions> = {
       options: webhookOptions,
       values,
       io,
-      shutdownMs: values.shutdownDelay * 1000 + closeMs,
       async start(log) {
         const { startWebhook } = await import('../webhook/main.ts');
         const running = await startWebhook(values, log);
-        return () => running.close();
+        return { close: () => running.close(), closeMs: () => values.shutdownDelay * 1000 + closeMs };
       },
     }),
 };

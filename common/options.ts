@@ -35,6 +35,14 @@ export type OptionSpec<T> = SingleOption<T> | RepeatableOption<T>;
 /** Options by their camelCase property. Declare a table with `satisfies OptionTable`, so that its value types stay known. */
 export type OptionTable = Readonly<Record<string, OptionSpec<unknown>>>;
 
+/** The default of an option as people see it; undefined where there is none. */
+export function defaultText(spec: OptionSpec<unknown>): string | undefined {
+  if (spec.hiddenDefault !== undefined) return spec.hiddenDefault;
+  if (spec.default === undefined) return spec.argument === undefined ? 'false' : undefined;
+  const values: unknown[] = Array.isArray(spec.default) ? spec.default : [spec.default];
+  return values.map((value) => (typeof value === 'string' ? value : JSON.stringify(value))).join(',');
+}
+
 type Parsed<S extends OptionSpec<unknown>> = ReturnType<S['parse']>;
 
 type OptionValue<S extends OptionSpec<unknown>> = S extends { readonly repeatable: true }

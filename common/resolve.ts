@@ -1,9 +1,11 @@
 import type { ConfigFile } from './config-file.ts';
 import { UsageError, messageOf } from './errors.ts';
-import type { OptionSpec, OptionTable, OptionValues } from './options.ts';
+import { defaultText, type OptionSpec, type OptionTable, type OptionValues } from './options.ts';
 
 /** Where a value came from. */
-export type Origin = 'flag' | 'environment' | 'file' | 'default';
+export type Origin = (typeof ORIGINS)[number];
+
+export const ORIGINS = ['flag', 'environment', 'file', 'default'] as const;
 
 export interface OptionSources {
   /** By camelCase property, as the command line gave them: a text, several texts, or true for a bare boolean flag. */
@@ -15,13 +17,47 @@ export interface OptionSources {
 export interface ResolvedOptions<T extends OptionTable> {
   readonly values: OptionValues<T>;
   readonly origins: { readonly [K in keyof T]: Origin };
+  /** What was given, where anything was. */
+  readonly given: { readonly [K in keyof T]?: Given };
 }
 
-/** The texts of one option as one source gave them, and how to name that source in an error. */
-interface Given {
+/** The texts of one option as one source gave them, and that source as people know it. */
+export interface Given {
   readonly origin: Origin;
   readonly where: string;
   readonly texts: readonly string[];
+}
+
+/** The configuration of a command that runs, which may be another one the next time that it is read. */
+export interface Configuration<T extends OptionTable> {
+  readonly table: T;
+  /** The path of the configuration file. */
+  readonly file: string | undefined;
+  /** Reads it all again. @throws UsageError as {@link resolveOptions} and `readConfig` do */
+  readonly read: () => ResolvedOptions<T>;
+}
+
+/** An option as it is in effect. */
+export interface EffectiveOption {
+  /** Without dashes. */
+  readonly option: string;
+  /** As it is written: several texts where it is repeatable, `[secret]` for a secret, none where it has no value. */
+  readonly value: readonly string[];
+  readonly origin: Origin;
+  /** The flag, the variable or the key with its place in the file; null for a default. */
+  readonly where: string | null;
+}
+
+/** An option as people see it. */
+export function describeOption(spec: OptionSpec<unknown>, given: Given | undefined): EffectiveOption {
+  const { name: option } = spec;
+  if (given === undefined) {
+    const text = defaultText(spec);
+    return { option, value: text === undefined ? [] : [text], origin: 'default', where: null };
+  }
+  const { origin, where, texts } = given;
+  const value = spec.repeatable === true ? texts : texts.slice(-1);
+  return { option, value: spec.secret === true ? value.map(() => '[secret]') : value, origin, where };
 }
 
 function fromFlag(spec: OptionSpec<unknown>, value: OptionSources['flags'][string]): Given | undefined {
@@ -80,6 +116,7 @@ function unset(spec: OptionSpec<unknown>): unknown {
 export function resolveOptions<T extends OptionTable>(table: T, sources: OptionSources): ResolvedOptions<T> {
   const values: Record<string, unknown> = {};
   const origins: Record<string, Origin> = {};
+  const found: Record<string, Given> = {};
   const problems = unknownKeys(table, sources.file);
   for (const [property, spec] of Object.entries(table)) {
     try {
@@ -89,13 +126,18 @@ export function resolveOptions<T extends OptionTable>(table: T, sources: OptionS
         fromFile(spec, sources.file);
       values[property] = given === undefined ? unset(spec) : parseGiven(spec, given);
       origins[property] = given === undefined ? 'default' : given.origin;
+      if (given !== undefined) found[property] = given;
     } catch (error) {
       if (!(error instanceof UsageError)) throw error;
       problems.push(error.message);
     }
   }
   if (problems.length > 0) throw new UsageError(problems.join('\n'));
-  return { values: values as OptionValues<T>, origins: origins as ResolvedOptions<T>['origins'] };
+  return {
+    values: values as OptionValues<T>,
+    origins: origins as ResolvedOptions<T>['origins'],
+    given: found,
+  };
 }
 
 function unknownKeys(table: OptionTable, file: ConfigFile | undefined): string[] {

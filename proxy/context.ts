@@ -1,4 +1,5 @@
 import type { Logger } from '../common/log.ts';
+import type { Logins } from './access/login.ts';
 import type { Backend } from './backend.ts';
 import type { Mode } from './ledger-document.ts';
 import type { Admission } from './limits/admission.ts';
@@ -27,6 +28,7 @@ export interface SessionContext {
   readonly policies: Policies;
   readonly clients: ClientRecords;
   readonly admission: Admission;
+  readonly logins: Logins;
   readonly queues: Queues;
   readonly limits: SessionLimits;
   readonly backend: Backend;
@@ -42,7 +44,7 @@ export interface SessionContext {
   /** Whether the clients of a virtual host are held back. */
   isPaused(virtualHost: string): boolean;
   /** Called when the broker has answered connection.open-ok. */
-  opened(): void;
+  opened(session: Session): void;
   /** Called once, when both sockets are closed. */
   ended(session: Session): void;
 }

@@ -2,8 +2,10 @@ import { HEARTBEAT } from '../amqp/connection.ts';
 import { METHOD } from '../amqp/constants.ts';
 import { type ClientIdentity, NOBODY, readClientIdentity, readServerIdentity } from '../amqp/handshake.ts';
 import { readClose, readVirtualHost } from '../amqp/method.ts';
+import type { Login } from './access/login.ts';
 import type { SessionContext } from './context.ts';
 import { InFlight } from './drain/in-flight.ts';
+import type { Refusal } from './limits/limit.ts';
 import { Visit } from './limits/visit.ts';
 import { Lookup } from './lookup.ts';
 import { agree, type Agreement, INITIAL_FRAME_MAX, offer, overhear } from './negotiation.ts';
@@ -29,6 +31,8 @@ export interface ConversationEvents {
   existing(method: string, refusal: string): void;
   /** Does something that others set off: a fault of it costs this client its connection, and nobody else. */
   guard(work: () => void): void;
+  /** The client isn't let in. */
+  refused(refusal: Refusal): void;
   /** The broker closes the connection. */
   brokerCloses(replyCode: number, replyText: string): void;
 }
@@ -51,6 +55,8 @@ export class Conversation {
   readonly #context: SessionContext;
   /** The client's IP address. */
   readonly #address: string;
+  /** Where clients log in at the proxy. */
+  readonly #login: Login | undefined;
   readonly #events: ConversationEvents;
   readonly #observing: boolean;
   /** The broker's version as it tells it, and as the rules take it. */
@@ -69,10 +75,17 @@ export class Conversation {
   /** The client's connection.close, which waits for what has to be done before. */
   #farewell: Uint8Array | undefined;
 
-  /** @param address the client's IP address */
-  constructor(context: SessionContext, address: string, channels: OpenChannels, events: ConversationEvents) {
+  /** @param address the client's IP address  @param login undefined where that is between client and broker */
+  constructor(
+    context: SessionContext,
+    address: string,
+    login: Login | undefined,
+    channels: OpenChannels,
+    events: ConversationEvents,
+  ) {
     this.#context = context;
     this.#address = address;
+    this.#login = login;
     this.#observing = context.mode === 'observe';
     this.#events = events;
     this.visit = new Visit(context.admission, address);
@@ -109,6 +122,11 @@ export class Conversation {
     return this.#client;
   }
 
+  /** The user that the proxy has logged the client in as at the broker; undefined where it has logged in by itself. */
+  get brokerUser(): string | undefined {
+    return this.#login?.brokerUser;
+  }
+
   /** Where the client wants to, '' until it says. */
   get virtualHost(): string {
     return this.#virtualHost;
@@ -141,10 +159,7 @@ export class Conversation {
   #clientSays(frame: Uint8Array, method: number): Uint8Array | undefined {
     switch (method) {
       case METHOD.connectionStartOk:
-        // A second one is a fault, and no other client.
-        if (this.#client === NOBODY) this.#client = readClientIdentity(frame);
-        this.visit.logIn(frame, this.#client);
-        return frame;
+        return this.#logsIn(frame);
       case METHOD.connectionTuneOk:
         return this.#tuned(frame);
       case METHOD.connectionOpen:
@@ -161,13 +176,23 @@ export class Conversation {
     }
   }
 
+  #logsIn(startOk: Uint8Array): Uint8Array | undefined {
+    const login = this.#login;
+    login?.hold(startOk);
+    // A second one is a fault, and no other client.
+    if (this.#client === NOBODY) this.#client = readClientIdentity(startOk);
+    if (login !== undefined) this.#client = { ...this.#client, user: login.user };
+    this.visit.logIn(startOk, this.#client);
+    return login === undefined ? startOk : undefined;
+  }
+
   /** A method of the broker on channel 0. */
   #brokerSays(frame: Uint8Array, method: number): Uint8Array {
     switch (method) {
       case METHOD.connectionStart:
         this.#brokerText = readServerIdentity(frame).version;
         this.#broker = parseVersion(this.#brokerText ?? '') ?? NEWEST;
-        break;
+        return this.#login === undefined ? frame : this.#login.offer(frame);
       case METHOD.connectionTune:
         this.#tune = frame;
         return this.visit.offer(this.#observing ? frame : offer(frame));
@@ -203,10 +228,12 @@ export class Conversation {
   #tuned(tuneOk: Uint8Array): Uint8Array {
     this.visit.agree(tuneOk);
     if (this.#tune.length === 0) return tuneOk;
+    const offered = this.visit.offeredFrameMax;
     const agreement = this.#observing
-      ? overhear(this.#tune, tuneOk)
-      : agree(this.#tune, tuneOk, this.#context.mode === 'pool');
+      ? overhear(this.#tune, tuneOk, offered)
+      : agree(this.#tune, tuneOk, { shared: this.#context.mode === 'pool', offered });
     this.#agreement = agreement;
+    this.visit.agreed(agreement.clientFrameMax);
     this.fromClient.scanner.setFrameMax(agreement.clientFrameMax);
     this.fromBackend.scanner.setFrameMax(agreement.brokerFrameMax);
     this.fromBackend.splitAbove = agreement.splitAbove;
@@ -301,6 +328,15 @@ export class Conversation {
    */
   unhold(): void {
     if (this.#isStayed) return;
+    const login = this.#login;
+    if (login?.isHolding === true) {
+      const events = this.#events;
+      login.decide({
+        letIn: (startOk) => events.guard(() => events.toBroker(this.fromClient.release(startOk))),
+        refused: (refusal) => events.guard(() => events.refused(refusal)),
+      });
+      return;
+    }
     if (this.visit.isHolding) {
       const go = (publish: Uint8Array): void => this.#events.toBroker(this.fromClient.release(publish));
       this.visit.wait((publish) => this.#events.guard(() => go(publish)));
@@ -329,6 +365,7 @@ export class Conversation {
 
   /** The connection has ended. */
   ended(): void {
+    this.#login?.end();
     this.visit.leave();
     this.#translation?.ended();
     this.#record?.ended();

@@ -1,6 +1,6 @@
 /**
  * Every way in which the proxy ends or refuses a connection by itself. The code is in the log line and is the label of
- * quorumbridge_proxy_errors_total; docs/proxy.md explains each (a test holds the two together).
+ * quorumbridge_proxy_errors_total; docs/errors.md explains each (`npm run docs`).
  * `transient`: it may work when tried again. `permanent`: it won't, before somebody changes something.
  */
 export const PROXY_ERRORS = {
@@ -21,12 +21,15 @@ export const PROXY_ERRORS = {
   IDLE_TIMEOUT: 'transient',
   CONNECTION_LIMIT: 'transient',
   CHANNEL_LIMIT: 'permanent',
+  FRAME_LIMIT: 'permanent',
+  BUFFER_LIMIT: 'transient',
   ACCESS_REFUSED: 'permanent',
   LOGIN_REFUSED: 'permanent',
   POOL_EXHAUSTED: 'transient',
   SHARED_LIMIT: 'transient',
   EXCLUSIVE_MOVE: 'transient',
   ADMIN_CLOSED: 'transient',
+  FAULT_INJECTED: 'transient',
   DRAIN: 'transient',
   INTERNAL: 'permanent',
 } as const satisfies Record<string, 'transient' | 'permanent'>;

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { Backend } from './backend.ts';
 import type { ProxyErrorCode } from './errors.ts';
+import { resetSocket } from './faults/reset.ts';
 import type { Gate } from './gate.ts';
 import { Outlet, type Source } from './outlet.ts';
 import type { Endpoints } from './proxy-protocol.ts';
@@ -15,9 +16,13 @@ export interface Link extends Source {
   /** No more octets come from it. */
   readonly readableEnded: boolean;
   /** The proxy's own end of the connection to the broker, `ADDRESS PORT`; undefined in pool mode, where channels may move. */
-  readonly localEnd?: string;
+  readonly localEnd?: string | undefined;
   /** Octets that wait for the connection to take them; in pool mode the pool knows. */
   readonly writableLength?: number;
+  /** Octets that came from it and are held back from the client. */
+  readonly readableLength?: number;
+  /** Octets of messages that the client hasn't sent whole; undefined where they go on in pieces. */
+  readonly held?: number | undefined;
   /** Passes the pieces on, in order. `lent`: they lie in a buffer that the client's socket reads into again. */
   write(pieces: readonly Uint8Array[], lent: boolean): void;
   /** Pauses the client until {@link proceed}. */
@@ -28,6 +33,8 @@ export interface Link extends Source {
   /** Ends the client's direction, behind these octets. */
   end(octets?: Uint8Array): void;
   destroy(): void;
+  /** Breaks the connection to the broker off, where it is the client's alone: by a reset, and without a word. */
+  reset?(): void;
   /** Looks at deadlines; called a few times a second. @param now milliseconds of performance.now() */
   sweep(now: number): void;
 }
@@ -54,12 +61,13 @@ export interface LinkEvents {
 /** One client, for whom a link is made. */
 export interface LinkClient {
   readonly id: number;
-  readonly socket: Socket;
-  /** What holds the socket back: others do so too. */
+  /** Octets that the client hasn't taken yet. */
+  backlog(): number;
+  /** What holds its socket back: others do so too. */
   readonly gate: Gate;
   readonly endpoints: Endpoints;
-  /** What the client's certificate is known by (SHA-256), '' without one. */
-  readonly tlsIdentity: string;
+  /** What the client's certificate is known by (SHA-256); '' without one, and where the proxy has logged the client in. */
+  readonly tlsIdentity: () => string;
   readonly events: LinkEvents;
   /** The channel that the client leaves to the proxy's own questions, once it is known that there is one. */
   readonly lookupChannel: () => number | undefined;
@@ -145,6 +153,10 @@ class DirectLink implements Link {
 
   destroy(): void {
     this.#socket.destroy();
+  }
+
+  reset(): void {
+    resetSocket(this.#socket);
   }
 
   sweep(): void {

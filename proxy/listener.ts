@@ -5,6 +5,7 @@ import { messageOf, UsageError } from '../common/errors.ts';
 import { formatHostPort, type HostPort } from '../common/options.ts';
 import type { TlsFiles } from '../common/tls.ts';
 import { announcePlain, announceTls } from './announced.ts';
+import type { SessionLimits } from './context.ts';
 import type { Endpoints } from './proxy-protocol.ts';
 import { adoptPlain, type Receive, receiveData } from './socket.ts';
 
@@ -19,7 +20,7 @@ export interface Accepted {
 }
 
 export interface ListenerEvents {
-  /** Asked for each connection before anything else; false closes it. */
+  /** Asked for each connection before anything else; false: it was turned away. */
   admit(socket: Socket): boolean;
   /** Whether a PROXY header has to come first. */
   isTrusted(socket: Socket): boolean;
@@ -48,45 +49,46 @@ export interface Listener {
   readonly address: HostPort;
   readonly scheme: 'amqp' | 'amqps';
   /**
-   * Serves new connections with another certificate and its authorities; connections go on with theirs. Throws, and
-   * keeps the old one, when OpenSSL refuses it. Nothing to a plain listener.
+   * Serves new connections with another certificate, its authorities and what clients have to show; connections go on with
+   * theirs. Throws, and keeps the old one, when OpenSSL refuses it. Nothing to a plain listener.
    */
-  setCertificate(files: TlsFiles): void;
+  serveWith(secure: TlsListener): void;
   /** Stops accepting; connections go on. */
   close(): void;
 }
 
 /**
  * Listens for clients, plain or, with `secure`, by TLS 1.2 and 1.3.
- * @param announcementTimeout milliseconds for a PROXY header
+ * @param times may change; a PROXY header has to come within `handshakeTimeout`, in milliseconds
  * @throws UsageError when the address can't be listened on
  */
 export async function listen(
   at: HostPort,
   secure: TlsListener | undefined,
   events: ListenerEvents,
-  announcementTimeout: number,
+  times: Pick<SessionLimits, 'handshakeTimeout'>,
 ): Promise<Listener> {
   const announced = new AnnouncedClients();
-  const tlsServer = secure === undefined ? undefined : createTlsServer(secure, events, announced);
+  let served = secure;
+  let tlsServer = secure === undefined ? undefined : createTlsServer(secure, events, announced);
   const server = net.createServer({
-    pauseOnConnect: tlsServer === undefined,
+    pauseOnConnect: secure === undefined,
     allowHalfOpen: true,
     noDelay: true,
     keepAlive: true,
     keepAliveInitialDelay: 60_000,
   });
   server.on('connection', (socket) => {
-    if (!events.admit(socket)) {
-      socket.destroy();
-    } else if (events.isTrusted(socket)) {
-      if (tlsServer === undefined) acceptAnnounced(socket, announcementTimeout, events);
-      else secureAnnounced(socket, tlsServer, announced, announcementTimeout, events);
+    if (!events.admit(socket)) return;
+    if (events.isTrusted(socket)) {
+      const { handshakeTimeout } = times;
+      if (tlsServer === undefined) acceptAnnounced(socket, handshakeTimeout, events);
+      else secureAnnounced(socket, tlsServer, announced, handshakeTimeout, events);
     } else if (tlsServer === undefined) {
       const read = (receive: Receive): Socket => adoptPlain(socket, receive);
       events.accepted({ socket, tls: false, announced: undefined, read });
     } else {
-      tlsServer.emit('connection', socket);
+      beginTls(socket, tlsServer);
     }
   });
   server.listen({ host: at.host, port: at.port });
@@ -99,10 +101,25 @@ export async function listen(
   const { address, port } = server.address() as AddressInfo;
   return {
     address: { host: address, port },
-    scheme: tlsServer === undefined ? 'amqp' : 'amqps',
-    setCertificate: (files) => tlsServer?.setSecureContext(contextOptions(files)),
+    scheme: secure === undefined ? 'amqp' : 'amqps',
+    serveWith: (next) => {
+      if (served === undefined) return;
+      if (asksTheSame(served, next)) tlsServer?.setSecureContext(contextOptions(next.files));
+      // Handshakes under way belong to the one that began them; it never listened itself.
+      else tlsServer = createTlsServer(next, events, announced);
+      served = next;
+    },
     close: () => server.close(),
   };
+}
+
+/** Whether clients have to do the same for both: only then can a server take the other's certificate. */
+function asksTheSame(one: TlsListener, other: TlsListener): boolean {
+  return (
+    one.clientAuth === other.clientAuth &&
+    one.handshakeTimeout === other.handshakeTimeout &&
+    (one.files.ca === undefined) === (other.files.ca === undefined)
+  );
 }
 
 function contextOptions({ cert, key, ca }: TlsFiles): tls.SecureContextOptions {
@@ -138,13 +155,19 @@ function secureAnnounced(
   announceTls(socket, timeout, {
     announced: (endpoints) => {
       if (endpoints !== undefined) clients.add(socket, endpoints);
-      server.emit('connection', socket);
+      beginTls(socket, server);
     },
     refused: (text) => {
       events.refused(socket, 'CLIENT_PROXY_HEADER', text);
       socket.destroy();
     },
   });
+}
+
+/** A client that ends its side within its handshake has gone: a health check that only connects, most often. */
+function beginTls(socket: Socket, server: tls.Server): void {
+  socket.allowHalfOpen = false;
+  server.emit('connection', socket);
 }
 
 /** Who the clients behind load balancers are, by the connection: what comes out of a TLS handshake is another socket. */
@@ -185,12 +208,21 @@ function createTlsServer(
     socket.destroy();
   });
   server.on('secureConnection', (socket: TLSSocket) => {
+    socket.allowHalfOpen = true; // as a plain one: what is under way to the client still goes out
     const refusal = files.ca === undefined ? undefined : certificateRefusal(socket);
     if (refusal !== undefined) {
       events.refused(socket, 'CLIENT_CERTIFICATE', refusal);
       socket.destroy();
       return;
     }
+    // TLS 1.2 lets clients ask for one handshake after the other, at the cost of the server. Node emits an error, and leaves
+    // the socket open.
+    socket.disableRenegotiation();
+    socket.once('error', ({ code }: NodeJS.ErrnoException) => {
+      if (code === 'ERR_TLS_RENEGOTIATION_DISABLED')
+        events.refused(socket, 'CLIENT_TLS', 'the client asked for another TLS handshake (renegotiation)');
+      socket.destroy();
+    });
     const read = (receive: Receive): Socket => {
       receiveData(socket, receive);
       return socket;

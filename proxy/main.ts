@@ -2,35 +2,38 @@ import type { Socket } from 'node:net';
 import { encodeClose } from '../amqp/method.ts';
 import { type Admin, startAdmin } from '../common/admin.ts';
 import { createGuard, type Guard } from '../common/admin-guard.ts';
-import { watchCertificate } from '../common/certificate-watch.ts';
 import { UsageError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
 import { formatHostPort, type HostPort } from '../common/options.ts';
-import { readTlsFiles, type TlsFiles } from '../common/tls.ts';
+import type { Configuration } from '../common/resolve.ts';
 import { Api } from './admin/api.ts';
+import type { ReloadDocument } from './admin/documents.ts';
 import { inRange, parseAddress } from './access/address.ts';
-import { createBackend } from './backend.ts';
+import { Logins } from './access/login.ts';
+import type { Backend } from './backend.ts';
 import { type RunningBreaker, startBreaker } from './breaker/start.ts';
-import type { SessionContext } from './context.ts';
+import type { SessionContext, SessionLimits } from './context.ts';
 import { Drain } from './drain/drain.ts';
+import { Entrances } from './entrances.ts';
+import { Faults } from './faults/faults.ts';
 import { Ledger } from './ledger.ts';
 import { Admission } from './limits/admission.ts';
 import { type Refusal, tooMany } from './limits/limit.ts';
-import { readAccess, readLimits } from './limits/options.ts';
 import { connectDirectly } from './link.ts';
-import { type Accepted, listen, type Listener, type ListenerEvents, type TlsListener } from './listener.ts';
+import type { Accepted, Listener, ListenerEvents } from './listener.ts';
 import { createProxyMetrics } from './metrics.ts';
-import { formatListen, type ListenAddress, type ProxyOptions } from './options.ts';
-import { type LoadedRules, loadRules } from './policy/load.ts';
+import { formatListen, type ProxyOptions, type proxyOptions } from './options.ts';
 import { Pauses } from './pauses.ts';
-import { type PoolOptions, readPoolOptions } from './pool/options.ts';
 import { type RunningPool, startPool } from './pool/start.ts';
 import { createProbe, type Probe } from './probe.ts';
 import { endpointsOf } from './proxy-protocol.ts';
 import { Queues } from './queues.ts';
+import { Reloader } from './reload/reloader.ts';
 import { Session } from './session.ts';
+import type { Settings } from './settings.ts';
 import { Stats } from './stats.ts';
 import { AuditLog } from './telemetry/audit.ts';
+import { Doorway } from './turn-away.ts';
 
 /** How often deadlines are looked at, in milliseconds: what a timeout may be late. */
 const SWEEP_INTERVAL = 250;
@@ -38,13 +41,14 @@ const SWEEP_INTERVAL = 250;
 /** Warnings that are remembered, so that each is logged once; beyond that, it begins anew. */
 const TOLD_MAX = 1000;
 
-/** How often the files of the certificate are read again, in milliseconds. */
-const CERTIFICATE_INTERVAL = 10_000;
-
 export interface RunningProxy {
   /** Where clients connect, with the ports that the system chose where 0 was asked for. */
   readonly listeners: readonly Pick<Listener, 'scheme' | 'address'>[];
   readonly adminAddress: HostPort;
+  /** Milliseconds that {@link drain} takes, and what sockets take to close besides. */
+  readonly drainMs: number;
+  /** Reads the configuration again, and works with it where it is valid. @param cause for the log */
+  reload(cause: string): Promise<ReloadDocument>;
   /** Stops accepting, closes clients with 320, spread over `--drain-timeout` and when they have finished, then ends everything. */
   drain(): Promise<void>;
   /** Ends everything at once. */
@@ -55,12 +59,20 @@ export interface RunningProxy {
  * Starts the proxy: with one connection to the backend for each client, or with connections that clients share.
  * @throws UsageError when options contradict each other, a file can't be read or used, or an address can't be listened on
  */
-export async function startProxy(options: ProxyOptions, log: Logger): Promise<RunningProxy> {
-  const secure = tlsListener(options);
-  const pool = readPoolOptions(options.mode, options);
-  const server = new ProxyServer(options, loadRules(options), pool, log);
+export async function startProxy(
+  configuration: Configuration<typeof proxyOptions>,
+  log: Logger,
+): Promise<RunningProxy> {
+  const stats = new Stats();
+  const reloader = new Reloader({
+    configuration,
+    use: (settings) => server.use(settings),
+    stats: stats.reload,
+    log,
+  });
+  const server: ProxyServer = new ProxyServer(reloader, stats, log);
   try {
-    await server.start(secure);
+    await server.start();
   } catch (error) {
     await server.close();
     throw error;
@@ -69,23 +81,27 @@ export async function startProxy(options: ProxyOptions, log: Logger): Promise<Ru
 }
 
 class ProxyServer implements RunningProxy {
-  readonly listeners: Listener[] = [];
-  readonly #options: ProxyOptions;
-  readonly #rules: LoadedRules;
+  #settings: Settings;
+  readonly #reloader: Reloader;
   readonly #log: Logger;
-  readonly #stats = new Stats();
+  readonly #stats: Stats;
   readonly #ledger: Ledger;
   readonly #admission: Admission;
+  readonly #logins: Logins;
   readonly #sessions = new Set<Session>();
   readonly #pauses = new Pauses(this.#sessions);
+  readonly #faults: Faults;
+  readonly #entrances: Entrances;
   /** Sockets of TLS clients, whose handshake may still be under way. */
   readonly #encrypted = new Set<Socket>();
-  readonly #context: SessionContext;
-  readonly #probe: Probe;
+  /** Shared by all that ask for them, and changed by a reload. */
+  readonly #times: { -readonly [K in keyof SessionLimits]: SessionLimits[K] };
+  readonly #context: { -readonly [K in keyof SessionContext]: SessionContext[K] };
+  #probe: Probe;
   readonly #breaker: RunningBreaker;
   readonly #pool: RunningPool | undefined;
   readonly #timers: NodeJS.Timeout[] = [];
-  #unwatch: (() => void) | undefined;
+  #statsTimer: NodeJS.Timeout | undefined;
   #admin: Admin | undefined;
   #api: Api | undefined;
   readonly #guard: Guard;
@@ -94,65 +110,118 @@ class ProxyServer implements RunningProxy {
   #lastId = 0;
   #limitLoggedAt = -Infinity;
   readonly #told = new Set<string>();
+  readonly #doorway = new Doorway();
 
-  constructor(options: ProxyOptions, rules: LoadedRules, pool: PoolOptions | undefined, log: Logger) {
-    this.#options = options;
-    this.#rules = rules;
+  constructor(reloader: Reloader, stats: Stats, log: Logger) {
+    const settings = reloader.initial;
+    const { options, limits, access, pool } = settings;
+    this.#settings = settings;
+    this.#reloader = reloader;
+    this.#stats = stats;
     this.#log = log;
     this.#guard = createGuard(options.adminTokenFile, log);
-    const limits = {
-      handshakeTimeout: options.handshakeTimeout * 1000,
-      connectTimeout: options.connectTimeout * 1000,
-      idleTimeout: options.idleTimeout * 1000,
-    };
-    const parts = { backend: createBackend(options), options, limits, stats: this.#stats, log };
-    this.#breaker = startBreaker(parts);
-    const { guarded: backend, checked, barrier } = this.#breaker;
-    this.#pool =
-      pool === undefined ? undefined : startPool(pool, { backend, limits, stats: this.#stats, log });
-    this.#ledger = new Ledger({ mode: options.mode, limit: options.clientRecords });
-    this.#admission = new Admission({
-      limits: readLimits(options),
-      access: readAccess(options),
-      hits: this.#stats.limitHits,
+    this.#times = { ...settings.times };
+    const times = this.#times;
+    this.#entrances = new Entrances({
+      events: (tls) => this.#events(tls),
+      times,
+      certificate: stats.certificate,
       log,
     });
-    this.#probe = createProbe(checked, options.connectTimeout * 1000);
+    this.#breaker = startBreaker(settings, { times, stats, log });
+    const { guarded: backend, checked } = this.#breaker.guard(settings.backend);
+    this.#pool = pool === undefined ? undefined : startPool(pool, { backend, times, stats, log });
+    this.#faults = new Faults({
+      enabled: options.faultInjection,
+      sessions: this.#sessions,
+      upstreams: this.#pool?.upstreams,
+      stats: stats.faults,
+      log,
+    });
+    this.#ledger = new Ledger({ mode: options.mode, limit: options.clientRecords });
+    this.#admission = new Admission({ limits, access, hits: stats.limitHits, log });
+    this.#logins = new Logins(settings.credentials);
+    this.#probe = createProbe(checked, times.connectTimeout);
     const { auditLog } = options;
     this.#audit =
-      auditLog === undefined
-        ? undefined
-        : new AuditLog({ target: auditLog, stats: this.#stats.telemetry, log });
+      auditLog === undefined ? undefined : new AuditLog({ target: auditLog, stats: stats.telemetry, log });
     this.#context = {
       mode: options.mode,
       audit: this.#audit,
       queues: new Queues(),
-      policies: rules.policies,
+      policies: settings.rules.policies,
       clients: this.#ledger,
       admission: this.#admission,
+      logins: this.#logins,
       backend,
-      connect: this.#pool?.connect ?? connectDirectly(backend),
-      stats: this.#stats,
+      connect: this.#faults.over(this.#pool?.connect ?? connectDirectly(backend)),
+      stats,
       log,
-      limits,
+      limits: times,
       isNews: (text) => this.#isNews(text),
-      barrier,
+      barrier: this.#breaker.barrier,
       isPaused: (virtualHost) => this.#pauses.has(virtualHost),
-      opened: () => this.#probe.proven(),
+      opened: (session) => {
+        this.#probe.proven();
+        this.#faults.opened(session);
+      },
       ended: (session) => this.#sessionEnded(session),
     };
   }
 
-  async start(secure: Secure | undefined): Promise<void> {
+  get #options(): ProxyOptions {
+    return this.#settings.options;
+  }
+
+  get listeners(): readonly Listener[] {
+    return this.#entrances.listeners;
+  }
+
+  get drainMs(): number {
+    return this.#options.drainTimeout * 1000;
+  }
+
+  reload(cause: string): Promise<ReloadDocument> {
+    return this.#reloader.reload(cause);
+  }
+
+  /** Works with other settings: connections that are open go on, with what was decided for them. */
+  async use(settings: Settings): Promise<void> {
+    if (this.#draining) throw new UsageError('the proxy is draining: it takes no other configuration');
+    // The one step that can fail comes first.
+    await this.#entrances.use(settings);
+    const { options, limits, access, rules, pool } = settings;
+    this.#settings = settings;
+    Object.assign(this.#times, settings.times);
+    this.#admission.use({ limits, access });
+    this.#logins.use(settings.credentials);
+    this.#context.policies = rules.policies;
+    this.#breaker.use(settings);
+    if (this.#pool === undefined) this.#connectTo(settings.backend);
+    else if (pool !== undefined) this.#pool.use(pool);
+    this.#log.level = options.logLevel;
+    this.#logStatsRegularly();
+    this.#reloader.watch();
+  }
+
+  #connectTo(next: Backend): void {
+    const { host, port } = this.#context.backend;
+    if (next.host !== host || next.port !== port) this.#breaker.breaker.renew();
+    const { guarded, checked } = this.#breaker.guard(next);
+    this.#context.backend = guarded;
+    this.#context.connect = this.#faults.over(connectDirectly(guarded));
+    this.#probe = createProbe(checked, this.#times.connectTimeout);
+  }
+
+  #logStatsRegularly(): void {
+    clearInterval(this.#statsTimer);
+    const { statsInterval } = this.#options;
+    if (statsInterval > 0) this.#statsTimer = setInterval(() => this.#logStats(), statsInterval * 1000);
+  }
+
+  async start(): Promise<void> {
     const options = this.#options;
-    for (const address of options.listen) {
-      const tls =
-        (address.scheme ?? (secure === undefined ? 'amqp' : 'amqps')) === 'amqps' ? secure : undefined;
-      this.listeners.push(
-        await listen(address, tls, this.#events(tls !== undefined), options.handshakeTimeout * 1000),
-      );
-    }
-    if (secure !== undefined) this.#watch(secure);
+    await this.#entrances.use(this.#settings);
     this.#api = new Api({
       mode: options.mode,
       backend: options.backend,
@@ -160,9 +229,11 @@ class ProxyServer implements RunningProxy {
       ledger: this.#ledger,
       sessions: this.#sessions,
       pauses: this.#pauses,
+      faults: this.#faults,
       limits: this.#admission,
       breaker: this.#breaker.breaker,
       pool: this.#pool,
+      reloader: this.#reloader,
       isDraining: () => this.#draining,
       log: this.#log,
     });
@@ -180,7 +251,8 @@ class ProxyServer implements RunningProxy {
       },
     });
     this.#every(SWEEP_INTERVAL, () => this.#sweep());
-    if (options.statsInterval > 0) this.#every(options.statsInterval * 1000, () => this.#logStats());
+    this.#logStatsRegularly();
+    this.#reloader.watch();
     this.#log.info(
       {
         listen: this.listeners.map(({ scheme, address }) => formatListen({ scheme, ...address })),
@@ -188,9 +260,9 @@ class ProxyServer implements RunningProxy {
         backend: formatHostPort(options.backend),
         backendTls: options.backendTls,
         backendProxyProtocol: options.backendProxyProtocol,
-        preset: this.#rules.preset,
+        preset: this.#settings.rules.preset,
         rulesFile: options.rules,
-        rules: this.#rules.count,
+        rules: this.#settings.rules.count,
         admin: formatHostPort(this.#admin.address),
       },
       'proxy is listening',
@@ -199,19 +271,6 @@ class ProxyServer implements RunningProxy {
 
   get adminAddress(): HostPort {
     return this.#admin!.address;
-  }
-
-  #watch({ read, files }: Secure): void {
-    this.#unwatch = watchCertificate({
-      source: async () => read(),
-      initial: files,
-      intervalMs: CERTIFICATE_INTERVAL,
-      log: this.#log,
-      stats: this.#stats.certificate,
-      use: (next) => {
-        for (const listener of this.listeners) listener.setCertificate(next);
-      },
-    });
   }
 
   #every(milliseconds: number, work: () => void): void {
@@ -244,7 +303,10 @@ class ProxyServer implements RunningProxy {
 
   #admit(socket: Socket, tls: boolean): boolean {
     const { remoteAddress } = socket;
-    if (remoteAddress === undefined) return false; // the client is gone
+    if (remoteAddress === undefined) {
+      socket.destroy(); // the client is gone
+      return false;
+    }
     this.#stats.connections++;
     const isOthers = this.#isTrusted(remoteAddress);
     const refusal = this.#isFull() ?? (isOthers ? undefined : this.#admission.admit(remoteAddress));
@@ -279,9 +341,7 @@ class ProxyServer implements RunningProxy {
       this.#limitLoggedAt = now;
       this.#log.warn({ code, refused: this.#stats.errors[code] }, text);
     }
-    socket.on('error', () => socket.destroy());
-    if (mute || silent) socket.destroy();
-    else socket.end(encodeClose(replyCode, text), () => socket.destroy());
+    this.#doorway.turnAway(socket, mute || silent ? undefined : encodeClose(replyCode, text));
   }
 
   #accepted({ socket, tls, announced, read }: Accepted): void {
@@ -319,18 +379,15 @@ class ProxyServer implements RunningProxy {
 
   #sweep(): void {
     const now = performance.now();
-    let forClients = 0;
-    let forBroker = this.#pool?.writableLength ?? 0;
-    for (const session of this.#sessions) {
-      session.sweep(now);
-      forClients += session.bufferedForClient;
-      forBroker += session.bufferedForBroker;
-    }
+    for (const session of this.#sessions) session.sweep(now);
+    const { buffers } = this.#admission;
+    const { forClients, forBroker } = buffers.look(this.#sessions, this.#pool?.writableLength ?? 0, now);
     this.#stats.telemetry.bufferedForClients = forClients;
     this.#stats.telemetry.bufferedForBroker = forBroker;
     this.#pool?.sweep(now);
     for (const vhost of this.#pauses.sweep())
       this.#log.info({ vhost }, 'the pause of a virtual host is over: its clients go on');
+    this.#faults.sweep();
     this.#admission.sweep(now);
   }
 
@@ -352,16 +409,18 @@ class ProxyServer implements RunningProxy {
   async drain(): Promise<void> {
     const { drainTimeout } = this.#options;
     this.#draining = true;
-    for (const listener of this.listeners) listener.close();
+    this.#reloader.close();
+    this.#entrances.close();
     this.#log.info({ connections: this.#sessions.size, drainTimeout }, 'draining: no new connections');
     await new Drain({ sessions: this.#sessions, timeout: drainTimeout * 1000, log: this.#log }).run();
     await this.close();
   }
 
   async close(): Promise<void> {
+    this.#reloader.close();
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
-    this.#unwatch?.();
-    for (const listener of this.listeners) listener.close();
+    clearInterval(this.#statsTimer);
+    this.#entrances.close();
     for (const session of this.#sessions) session.destroy();
     for (const socket of this.#encrypted) socket.destroy();
     this.#pool?.close();
@@ -371,47 +430,4 @@ class ProxyServer implements RunningProxy {
     this.#admin = undefined;
     await this.#audit?.close(this.#sessions);
   }
-}
-
-interface Secure extends TlsListener {
-  /** Reads the files again; throws UsageError. */
-  readonly read: () => TlsFiles;
-}
-
-/** Reads the certificate for the TLS listeners, and checks that the options go together. */
-function tlsListener(options: ProxyOptions): Secure | undefined {
-  const { listen: addresses, tlsCert, tlsKey, tlsCa, tlsClientAuth, handshakeTimeout } = options;
-  if (tlsCert === undefined || tlsKey === undefined) {
-    if (tlsCert !== undefined)
-      throw new UsageError('option --tls-cert needs --tls-key, the private key of the certificate');
-    if (tlsKey !== undefined)
-      throw new UsageError('option --tls-key needs --tls-cert, the certificate of the key');
-    if (tlsCa !== undefined)
-      throw new UsageError(
-        'option --tls-ca needs --tls-cert and --tls-key: clients show certificates to TLS listeners only',
-      );
-    const encrypted = addresses.find(({ scheme }) => scheme === 'amqps');
-    if (encrypted !== undefined) {
-      throw new UsageError(
-        `option --listen: ${formatListen(encrypted)} needs a certificate: give --tls-cert and --tls-key`,
-      );
-    }
-    return undefined;
-  }
-  refuseUnused(addresses);
-  const read = (): TlsFiles =>
-    readTlsFiles({
-      certFile: tlsCert,
-      keyFile: tlsKey,
-      caFile: tlsCa,
-      optionNames: { cert: 'tls-cert', key: 'tls-key', ca: 'tls-ca' },
-    });
-  return { read, files: read(), clientAuth: tlsClientAuth, handshakeTimeout: handshakeTimeout * 1000 };
-}
-
-function refuseUnused(addresses: readonly ListenAddress[]): void {
-  if (addresses.some(({ scheme }) => scheme !== 'amqp')) return;
-  throw new UsageError(
-    'option --tls-cert is given, but every --listen is amqp:// (plain): add one with amqps://, or leave the certificate out',
-  );
 }

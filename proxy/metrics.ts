@@ -3,13 +3,23 @@ import type { FrameTally } from '../amqp/tally.ts';
 import { PROXY_ERRORS, type ProxyErrorCode } from './errors.ts';
 import type { Ledger } from './ledger.ts';
 import { addBreakerMetrics } from './breaker/metrics.ts';
+import { addFaultMetrics } from './faults/metrics.ts';
 import { addPoolMetrics } from './pool/metrics.ts';
+import { addReloadMetrics } from './reload/metrics.ts';
 import type { Stats } from './stats.ts';
 import { addTelemetryMetrics } from './telemetry/metrics.ts';
 
-/** The proxy's metrics (documented in docs/proxy.md), read from its counters and its ledger at each scrape. */
+export const METRICS_PREFIX = 'quorumbridge_proxy_';
+
+/** The proxy's metrics, read from its counters and its ledger at each scrape. */
 export function createProxyMetrics(stats: Stats, ledger: Ledger): Metrics {
-  const metrics = createMetrics({ prefix: 'quorumbridge_proxy_' });
+  const metrics = createMetrics({ prefix: METRICS_PREFIX });
+  registerMetrics(metrics, stats, ledger);
+  return metrics;
+}
+
+/** Adds the proxy's metrics to a registry, without their prefix. docs/metrics.md is made of them (`npm run docs`). */
+export function registerMetrics(metrics: Metrics, stats: Stats, ledger: Ledger): void {
   metrics.counter(
     'connections_total',
     'Client connections accepted, refused ones included.',
@@ -108,7 +118,8 @@ export function createProxyMetrics(stats: Stats, ledger: Ledger): Metrics {
   addTelemetryMetrics(metrics, stats.telemetry);
   addBreakerMetrics(metrics, stats.breaker);
   addPoolMetrics(metrics, stats.pool);
-  return metrics;
+  addFaultMetrics(metrics, stats.faults);
+  addReloadMetrics(metrics, stats.reload);
 }
 
 function framesOf(direction: string, { methods, headers, bodies, heartbeats }: FrameTally) {

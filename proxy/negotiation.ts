@@ -11,19 +11,30 @@ const CHANNEL_MAX = 0xffff;
 export const BROKER_FRAME_MIN_SIZE = 8192;
 
 /** What client and broker have agreed on, each with the proxy. Sizes are octets; a frame_max of 0 is no limit. */
-export interface Agreement {
+export interface Agreement extends Frames {
   /** connection.tune-ok as the broker gets it. */
   readonly tuneOk: Uint8Array;
-  /** What the client asked for. */
+  /** The highest channel that the client may use; the proxy has the one above it. undefined: there is none for it. */
+  readonly channelMax: number | undefined;
+}
+
+interface Frames {
+  /** What the client asked for by itself; 0 where that is what the proxy's own limit offered it. */
   readonly clientAsked: number;
   readonly clientFrameMax: number;
   readonly brokerFrameMax: number;
   /** Payloads of more octets don't fit the client; 0: all do. */
   readonly splitAbove: number;
-  /** The broker would have refused the client's frame_max. */
+  /** The broker would have refused the frame_max that the client asked for by itself. */
   readonly tooSmall: boolean;
-  /** The highest channel that the client may use; the proxy has the one above it. undefined: there is none for it. */
-  readonly channelMax: number | undefined;
+}
+
+/** The circumstances of a negotiation. */
+export interface Setting {
+  /** Whether clients share the connection to the broker. */
+  readonly shared: boolean;
+  /** The frame_max that the client was offered in place of the broker's, by the proxy's own limit; 0: the broker's. */
+  readonly offered: number;
 }
 
 /**
@@ -42,50 +53,42 @@ export function offer(tune: Uint8Array): Uint8Array {
  *
  * @param proposed the broker's connection.tune, as it sent it
  * @param clients the client's connection.tune-ok
- * @param shared whether clients share the connection to the broker
  */
-export function agree(proposed: Uint8Array, clients: Uint8Array, shared = false): Agreement {
+export function agree(proposed: Uint8Array, clients: Uint8Array, setting: Setting): Agreement {
   const channels = agreeOnChannels(readChannelMax(proposed) || CHANNEL_MAX, clients);
-  const offered = readFrameMax(proposed);
-  const asked = readFrameMax(clients);
-  const agreed = smaller(asked, offered);
-  const less = asked > 0 && (offered === 0 || offered > asked);
-  const tooSmall = less && asked < BROKER_FRAME_MIN_SIZE;
-  if (!tooSmall && !(less && shared)) {
-    return {
-      ...channels,
-      clientAsked: asked,
-      clientFrameMax: agreed,
-      brokerFrameMax: agreed,
-      splitAbove: 0,
-      tooSmall,
-    };
-  }
-  const upstream = shared ? offered : Math.min(offered || INITIAL_FRAME_MAX, INITIAL_FRAME_MAX);
-  return {
-    ...channels,
-    tuneOk: withFrameMax(channels.tuneOk, upstream),
-    clientAsked: asked,
-    clientFrameMax: agreed,
-    brokerFrameMax: upstream,
-    splitAbove: agreed - FRAME_OVERHEAD,
-    tooSmall,
-  };
+  const frames = agreeOnFrames(readFrameMax(proposed), readFrameMax(clients), setting);
+  const isTheirs = frames.splitAbove === 0;
+  const tuneOk = isTheirs ? channels.tuneOk : withFrameMax(channels.tuneOk, frames.brokerFrameMax);
+  return { ...frames, ...channels, tuneOk };
 }
 
-/** The same where nothing is changed. */
-export function overhear(proposed: Uint8Array, clients: Uint8Array): Agreement {
+/**
+ * The same where nothing is changed, but for what the proxy's own limit has made too small for the broker.
+ * @param offered as in {@link Setting}
+ */
+export function overhear(proposed: Uint8Array, clients: Uint8Array, offered: number): Agreement {
   const asked = readFrameMax(clients);
-  const agreed = smaller(asked, readFrameMax(proposed));
-  return {
-    tuneOk: clients,
-    clientAsked: asked,
-    clientFrameMax: agreed,
-    brokerFrameMax: agreed,
-    splitAbove: 0,
-    tooSmall: false,
-    channelMax: undefined,
-  };
+  const frames = agreeOnFrames(readFrameMax(proposed), asked, { shared: false, offered });
+  if (asked === offered && frames.splitAbove > 0)
+    return { ...frames, tuneOk: withFrameMax(clients, frames.brokerFrameMax), channelMax: undefined };
+  const { clientFrameMax } = frames;
+  const unchanged = { brokerFrameMax: clientFrameMax, splitAbove: 0, tooSmall: false };
+  return { ...frames, ...unchanged, tuneOk: clients, channelMax: undefined };
+}
+
+function agreeOnFrames(proposed: number, asked: number, { shared, offered }: Setting): Frames {
+  const agreed = smaller(asked, proposed);
+  const isLess = asked > 0 && (proposed === 0 || proposed > asked);
+  const isRefused = isLess && isTooSmall(asked);
+  const clientAsked = asked === offered ? 0 : asked;
+  const frames = { clientAsked, clientFrameMax: agreed, tooSmall: isRefused && asked !== offered };
+  if (!isRefused && !(isLess && shared)) return { ...frames, brokerFrameMax: agreed, splitAbove: 0 };
+  const brokerFrameMax = shared ? proposed : Math.min(proposed || INITIAL_FRAME_MAX, INITIAL_FRAME_MAX);
+  return { ...frames, brokerFrameMax, splitAbove: agreed - FRAME_OVERHEAD };
+}
+
+function isTooSmall(frameMax: number): boolean {
+  return frameMax > 0 && frameMax < BROKER_FRAME_MIN_SIZE;
 }
 
 /** The channel above the client's last one; none where the client leaves no room, or asks for what brokers refuse. */

@@ -14,8 +14,11 @@ import {
 } from '../common/options.ts';
 import { limitOptions } from './limits/options.ts';
 import { parseRange } from './access/address.ts';
+import { credentialOptions } from './access/options.ts';
 import { breakerOptions } from './breaker/options.ts';
+import { faultOptions } from './faults/options.ts';
 import { poolOptions } from './pool/options.ts';
+import { reloadOptions } from './reload/options.ts';
 import { telemetryOptions } from './telemetry/options.ts';
 
 /** Where the proxy listens; without a scheme, TLS when there is a certificate. */
@@ -169,7 +172,7 @@ export const proxyOptions = {
     name: 'rules',
     argument: 'FILE',
     env: 'QUORUMBRIDGE_RULES',
-    description: 'Rules for queues and exchanges, YAML or JSON; read at the start.',
+    description: 'Rules for queues and exchanges, YAML or JSON; read at the start and at a reload.',
     parse: filePath(),
   },
   maxConnections: {
@@ -181,6 +184,7 @@ export const proxyOptions = {
     parse: integer({ min: 0, max: 1_000_000 }),
   },
   ...limitOptions,
+  ...credentialOptions,
   clientRecords: {
     name: 'client-records',
     argument: 'COUNT',
@@ -232,7 +236,9 @@ export const proxyOptions = {
     default: 300,
     parse: seconds({ min: 0, max: 86_400 }),
   },
+  ...faultOptions,
   ...telemetryOptions,
+  ...reloadOptions,
   logLevel: {
     name: 'log-level',
     argument: 'LEVEL',

@@ -107,6 +107,11 @@ export class Relay {
     return this.#held !== undefined;
   }
 
+  /** Octets that are taken up by a frame which isn't whole yet, and by what waits in a held stream. */
+  get buffered(): number {
+    return (this.#frame?.length ?? 0) + (this.#held?.length ?? 0);
+  }
+
   /** Goes on with a held stream: `frame` in the place of the one that held it, then what came behind it. */
   release(frame: Uint8Array): readonly Uint8Array[] {
     const held = this.#held ?? new Uint8Array(0);

@@ -17,6 +17,8 @@ export interface SessionLogSettings {
 /** What is said of one connection: in the log, and in the figures. */
 export class SessionLog {
   readonly #settings: SessionLogSettings;
+  /** A fault was injected: whatever ends the connection, ends it because of that. */
+  isSevered = false;
 
   constructor(settings: SessionLogSettings) {
     this.#settings = settings;
@@ -58,8 +60,9 @@ export class SessionLog {
     this.#ends('INTERNAL', 'internal error', { err: error instanceof Error ? error.stack : String(error) });
   }
 
-  #ends(code: ProxyErrorCode, text: string, more: object, replyCode?: number): void {
+  #ends(cause: ProxyErrorCode, text: string, more: object, replyCode?: number): void {
     const { account, context } = this.#settings;
+    const code = this.isSevered ? 'FAULT_INJECTED' : cause;
     context.stats.errors[code]++;
     account.ends(code, replyCode);
     context.log[USUAL.has(code) ? 'info' : 'warn']({ ...this.#who, code, ...more }, text);

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { PROTOCOL_HEADER, REPLY } from '../amqp/constants.ts';
+import { FRAME_OVERHEAD, PROTOCOL_HEADER, REPLY } from '../amqp/constants.ts';
 import type { WireError } from '../amqp/error.ts';
 import { encodeClose } from '../amqp/method.ts';
 import { Brakes } from './brakes.ts';
@@ -8,6 +8,8 @@ import { Conversation } from './conversation.ts';
 import { Deadline, type State } from './deadline.ts';
 import type { ProxyErrorCode } from './errors.ts';
 import { endBackend } from './farewell.ts';
+import type { Side } from './faults/fault.ts';
+import { resetSocket } from './faults/reset.ts';
 import { classifyHeader, describeNoise, HEADER_SIZE } from './header.ts';
 import type { Refusal } from './limits/limit.ts';
 import type { Link } from './link.ts';
@@ -140,17 +142,18 @@ export class Session {
   }
 
   #clientFault({ replyCode, message, method }: WireError): void {
-    const { visit } = this.#conversation!;
+    const { visit, fromClient } = this.#conversation!;
     if (visit.refusal !== undefined) this.#refuse(visit.refusal);
     else {
       if (replyCode === REPLY.channelError) visit.channelAbove();
+      if (fromClient.scanner.tooLarge) visit.frameAbove(fromClient.scanner.size + FRAME_OVERHEAD);
       this.fail('CLIENT_FRAME', replyCode, message, method);
     }
   }
 
-  #refuse({ code, replyCode, text, method, silent }: Refusal): void {
-    if (silent) this.#reject(code, text);
-    else this.fail(code, replyCode, text, method);
+  #refuse({ code, replyCode, text, method, silent, why = text }: Refusal): void {
+    if (silent) this.#reject(code, why);
+    else this.fail(code, replyCode, text, method, why);
   }
 
   #brokerFault(error: WireError, tooLarge: boolean): void {
@@ -167,7 +170,8 @@ export class Session {
 
   /** Whether versions of AMQP whose frames aren't followed are refused. */
   get #needsKnown(): boolean {
-    return this.#context.mode === 'pool' || this.#context.admission.asksForUsers;
+    const { mode, admission, logins } = this.#context;
+    return mode === 'pool' || admission.asksForUsers || logins.areAsked;
   }
 
   #readHeader(): void {
@@ -177,7 +181,7 @@ export class Session {
       const noise =
         kind === 'noise'
           ? describeNoise(this.#early, this.account.encrypted)
-          : 'the client speaks another version of AMQP: pool mode and --user-vhosts have 0-9-1 only';
+          : 'the client speaks another version of AMQP: pool mode, --user-vhosts and --credentials have 0-9-1 only';
       this.#log.ends('CLIENT_PROTOCOL_HEADER', noise);
       this.#client.end(PROTOCOL_HEADER); // section 4.2.2: answer with what is spoken here, and close
       this.#enterClosing();
@@ -187,6 +191,7 @@ export class Session {
       this.#conversation = new Conversation(
         this.#context,
         this.endpoints.sourceAddress,
+        this.#context.logins.of(this.#client),
         this.account.channels,
         {
           opened: () => this.#opened(),
@@ -194,6 +199,7 @@ export class Session {
           existing: (method, refusal) => this.#log.existing(method, refusal),
           brokerCloses: (replyCode, replyText) => this.#log.brokerCloses(replyCode, replyText),
           guard: (work) => this.#guard(work),
+          refused: (refusal) => this.#refuse(refusal),
         },
       );
     }
@@ -213,12 +219,13 @@ export class Session {
       if (!barrier.waits) this.fail('BREAKER_OPEN', REPLY.connectionForced, barrier.text);
       return;
     }
+    const tlsIdentity = tlsIdentityOf(this.#client);
     const link = this.#context.connect({
       id: this.id,
-      socket: this.#client,
+      backlog: () => this.#client.writableLength,
       gate: this.brakes.gate,
       endpoints: this.endpoints,
-      tlsIdentity: tlsIdentityOf(this.#client),
+      tlsIdentity: () => (this.#conversation?.brokerUser === undefined ? tlsIdentity : ''),
       lookupChannel: () => this.#conversation?.lookupChannel,
       events: {
         guard: (work) => this.#guard(work),
@@ -256,13 +263,16 @@ export class Session {
 
   #passToBroker(pieces: readonly Uint8Array[], lent: boolean): void {
     const { fromClient } = this.#conversation!;
-    this.#backend!.write(pieces, lent);
+    const backend = this.#backend!;
+    backend.write(pieces, lent);
     if (fromClient.error !== undefined) {
       this.#clientFault(fromClient.error);
     } else if (fromClient.holding) {
-      this.#backend!.hold();
+      backend.hold();
       this.#conversation!.unhold();
-    } else this.#backend!.proceed();
+    } else backend.proceed();
+    const { held = 0 } = backend;
+    if (held > 0) this.#context.admission.buffers.check(this, held);
   }
 
   /** A broker that doesn't know the client's version says which one it speaks, and that is not a frame. */
@@ -280,7 +290,7 @@ export class Session {
     this.#deadline.entered(this.#state);
     this.account.opened(this.#conversation!, this.#backend!.localEnd);
     if (this.#context.isPaused(this.#conversation!.virtualHost)) this.brakes.pause(this.#conversation!);
-    this.#context.opened();
+    this.#context.opened(this);
     this.#log.debug('connection open', { upstream: this.#backend!.localEnd });
   }
 
@@ -336,11 +346,12 @@ export class Session {
   /**
    * Ends the session for a reason of the proxy's: the client is told by connection.close where a whole frame can be put
    * before its end, the backend likewise.
+   * @param why what the log says in place of the text
    */
-  fail(code: ProxyErrorCode, replyCode: number, text: string, method = 0): void {
+  fail(code: ProxyErrorCode, replyCode: number, text: string, method = 0, why = text): void {
     if (this.#state === 'closing' || this.#state === 'closed') return;
     const before = this.#state;
-    this.#log.ends(code, text, replyCode);
+    this.#log.ends(code, why, replyCode);
     this.#enterClosing();
     if (before === 'header') {
       this.#client.destroy();
@@ -402,14 +413,26 @@ export class Session {
     this.#context.ended(this);
   }
 
-  /** Octets that wait for the client's socket to take them. */
+  /** Octets held for the client: those that its socket hasn't taken, and a part of a frame or message. */
   get bufferedForClient(): number {
-    return this.#client.writableLength;
+    const inRelay = this.#conversation?.fromBackend.buffered ?? 0;
+    return this.#client.writableLength + (this.#backend?.readableLength ?? 0) + inRelay;
   }
 
-  /** Octets that wait for the connection to the broker to take them, where that is the client's alone. */
+  /**
+   * Octets held for the broker: those that the connection hasn't taken, where that is the client's alone, and a part of a
+   * frame or message. Not what one read has brought behind a publish that waits: that can't get more, or less by itself.
+   */
   get bufferedForBroker(): number {
-    return this.#backend?.writableLength ?? 0;
+    const { fromClient, visit } = this.#conversation ?? {};
+    const inRelay = visit?.isHolding === true ? 0 : (fromClient?.buffered ?? 0);
+    const { writableLength = 0, held = 0 } = this.#backend ?? {};
+    return this.#early.length + inRelay + writableLength + held;
+  }
+
+  /** Octets of both that wait for the client: for it to read, or to send the rest of a message. */
+  get owed(): number {
+    return this.bufferedForClient + (this.#backend?.held ?? 0);
   }
 
   /** Looks at the session's deadline; called a few times a second. */
@@ -428,6 +451,13 @@ export class Session {
     if (missed === undefined) return;
     if (missed.code === undefined) this.destroy();
     else this.fail(missed.code, REPLY.connectionForced, missed.text);
+  }
+
+  /** Breaks the connection off as a network that fails does: by a reset, and without a word. */
+  sever(side: Side): void {
+    this.#log.isSevered = true;
+    if (side !== 'broker') resetSocket(this.#client);
+    if (side !== 'client') this.#backend?.reset?.();
   }
 
   /** Ends both sockets at once. */

@@ -3,8 +3,10 @@ import { CertificateStats } from '../common/certificate-watch.ts';
 import { BreakerStats } from './breaker/breaker.ts';
 import type { ProxyErrorCode } from './errors.ts';
 import { PROXY_ERRORS } from './errors.ts';
+import { FaultStats } from './faults/fault.ts';
 import { LIMITS } from './limits/limit.ts';
 import { PoolStats } from './pool/stats.ts';
+import { ReloadStats } from './reload/stats.ts';
 import { TelemetryStats } from './telemetry/stats.ts';
 import { MEANING_CHANGES, REWRITTEN_METHODS } from './rules/rule.ts';
 
@@ -33,10 +35,12 @@ export class Stats {
   /** Times that something went beyond a limit. */
   readonly limitHits = zeros(LIMITS);
   readonly breaker = new BreakerStats();
+  readonly faults = new FaultStats();
   /** Of pool mode. */
   readonly pool = new PoolStats();
   /** Of the TLS listeners. */
   readonly certificate = new CertificateStats();
+  readonly reload = new ReloadStats();
 }
 
 function zeros<K extends string>(names: readonly K[]): Record<K, number> {

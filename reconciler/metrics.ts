@@ -98,7 +98,7 @@ export class ReconcilerStats {
   }
 }
 
-/** Adds the reconciler's metrics, all named quorumbridge_reconciler_…, to a registry. docs/reconciler.md lists them. */
+/** Adds the reconciler's metrics, all named quorumbridge_reconciler_…, to a registry. docs/metrics.md lists them. */
 export function registerMetrics(metrics: Metrics, stats: ReconcilerStats): void {
   const prefix = 'quorumbridge_reconciler_';
   metrics.gauge(`${prefix}leader`, 'Whether this replica is the one that works', () => Number(stats.leads()));

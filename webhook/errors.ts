@@ -1,4 +1,4 @@
-// The webhook's own refusals: everything that is answered without an AdmissionReview in it. docs/webhook.md
+// The webhook's own refusals: everything that is answered without an AdmissionReview in it. docs/errors.md
 // lists them; a test holds the two together.
 
 /**

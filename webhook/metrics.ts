@@ -23,7 +23,7 @@ export class WebhookStats {
   caBundleFailures = 0;
 }
 
-/** Adds the webhook's metrics, all named quorumbridge_webhook_…, to a registry. docs/webhook.md lists them. */
+/** Adds the webhook's metrics, all named quorumbridge_webhook_…, to a registry. docs/metrics.md lists them. */
 export function registerMetrics(metrics: Metrics, stats: WebhookStats): void {
   const prefix = 'quorumbridge_webhook_';
   metrics.counter(

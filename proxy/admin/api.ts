@@ -1,8 +1,12 @@
 import { REPLY } from '../../amqp/constants.ts';
 import type { Logger } from '../../common/log.ts';
 import { formatHostPort, type HostPort } from '../../common/options.ts';
+import type { Faults } from '../faults/faults.ts';
+import { faultOperations } from '../faults/operations.ts';
 import type { LedgerDocument, Mode } from '../ledger-document.ts';
 import type { Pauses } from '../pauses.ts';
+import { configurationOperations } from '../reload/operations.ts';
+import type { Reloader } from '../reload/reloader.ts';
 import type { Session } from '../session.ts';
 import type { Stats } from '../stats.ts';
 import { COMMON_PATHS } from './common-paths.ts';
@@ -51,10 +55,12 @@ export interface ApiParts {
   /** Connections by their numbers in the log, those that are being closed included. */
   readonly sessions: ReadonlySet<Session>;
   readonly pauses: Pauses;
+  readonly faults: Faults;
   readonly limits: { document(): LimitsDocument };
   readonly breaker: { document(): BreakerDocument };
   /** Undefined but in mode pool. */
   readonly pool: { document(): PoolDocument } | undefined;
+  readonly reloader: Reloader;
   isDraining(): boolean;
   readonly log: Logger;
 }
@@ -67,8 +73,14 @@ const SCHEMAS = {
   Closing: documents.CLOSING,
   Pause: documents.PAUSE,
   Resumed: documents.RESUMED,
+  Delay: documents.DELAY,
+  Severed: documents.SEVERED,
+  Faults: documents.FAULTS,
+  FaultsEnded: documents.FAULTS_ENDED,
   Heap: documents.HEAP,
   Clients: documents.LEDGER,
+  Configuration: documents.CONFIGURATION,
+  Reload: documents.RELOAD,
 } as const;
 
 /** The admin API of a proxy, and the page that shows it. */
@@ -91,7 +103,9 @@ export class Api {
     this.operations = [
       ...this.#toSee(),
       ...this.#toDo(),
+      ...faultOperations(parts.faults),
       ...this.#toDebug(),
+      ...configurationOperations(parts.reloader),
       operation({
         method: 'GET',
         path: '/openapi.json',
@@ -305,7 +319,7 @@ export class Api {
   }
 
   #stats(): StatsDocument {
-    const { mode, backend, stats, ledger, limits, breaker, pauses } = this.#parts;
+    const { mode, backend, stats, ledger, limits, breaker, pauses, faults } = this.#parts;
     const { user, system } = process.cpuUsage();
     const { rss, heapUsed } = process.memoryUsage();
     return {
@@ -325,6 +339,7 @@ export class Api {
       limits: limits.document(),
       breaker: breaker.document(),
       paused: pauses.documents(),
+      faults: faults.document(),
       process: { residentOctets: rss, heapOctets: heapUsed, cpuSeconds: (user + system) / 1_000_000 },
     };
   }

@@ -1,4 +1,7 @@
+import { ORIGINS } from '../../common/resolve.ts';
 import { MODES } from '../../common/contract.ts';
+import { DIRECTIONS } from '../faults/fault.ts';
+import { RELOAD_RESULTS } from '../reload/stats.ts';
 import { type Described, list, mapOf, nullable, object } from './schema.ts';
 
 /** The documents of the admin API: docs/admin.md explains them. Fields are added, never renamed or removed. */
@@ -40,7 +43,7 @@ export const CONNECTION = object({
   channels: { type: 'integer', description: 'that are open' },
   octetsFromClient: count,
   octetsToClient: count,
-  buffered: { type: 'integer', description: 'octets that the client has not taken yet' },
+  buffered: { type: 'integer', description: 'octets that are held for the client' },
   rewrites: { type: 'integer', description: 'frames edited on their way to the broker' },
   paused: { type: 'boolean', description: 'its virtual host is paused' },
 });
@@ -93,6 +96,31 @@ export const PAUSE = object({
 });
 export type PauseDocument = Described<typeof PAUSE>;
 
+export const DELAY = object({
+  milliseconds: count,
+  direction: { enum: ['both', ...DIRECTIONS] },
+  user: { type: ['string', 'null'], description: 'null: of all users' },
+  vhost: { type: ['string', 'null'], description: 'null: of all virtual hosts' },
+  until: { type: 'string', description: 'when it ends by itself: ISO 8601 in UTC' },
+  connections: { type: 'integer', description: 'open connections that are meant' },
+});
+export type DelayDocument = Described<typeof DELAY>;
+
+export const FAULTS = object({
+  enabled: { type: 'boolean', description: 'by --fault-injection' },
+  injected: { ...counts, description: 'by fault, since the start' },
+  delays: { ...list(DELAY), description: 'that run' },
+});
+export type FaultsDocument = Described<typeof FAULTS>;
+
+export const SEVERED = object({
+  clients: { type: 'integer', description: "clients' connections that were reset" },
+  broker: { type: 'integer', description: 'connections to the broker that were reset' },
+});
+export type SeveredDocument = Described<typeof SEVERED>;
+
+export const FAULTS_ENDED = object({ ended: count });
+
 const SUMMARY = object({
   text,
   unneededSince: textOrNull,
@@ -134,6 +162,7 @@ export const STATS = object({
   limits: LIMITS,
   breaker: BREAKER,
   paused: list(PAUSE),
+  faults: FAULTS,
   process: object({ residentOctets: count, heapOctets: count, cpuSeconds: { type: 'number' } }),
 });
 export type StatsDocument = Described<typeof STATS>;
@@ -156,6 +185,43 @@ export const STATE = object({
   needing: list(NEEDING),
 });
 export type StateDocument = Described<typeof STATE>;
+
+/** As options are written: several texts where they are repeatable, none where there is no value. */
+const texts = list(text);
+
+const CHANGE = object({
+  option: text,
+  before: texts,
+  after: { ...texts, description: 'as before where what a file holds has changed' },
+  effect: { enum: ['applied', 'restart'], description: 'restart: from the next start on' },
+});
+export type ChangeDocument = Described<typeof CHANGE>;
+
+export const RELOAD = object({
+  result: { enum: RELOAD_RESULTS },
+  changes: list(CHANGE),
+  problems: { ...texts, description: 'why it was refused, line by line' },
+});
+export type ReloadDocument = Described<typeof RELOAD>;
+
+export const CONFIGURATION = object({
+  file: { type: ['string', 'null'], description: 'the configuration file' },
+  loadedAt: time,
+  problems: { ...texts, description: 'why what was read last is not in effect' },
+  options: list(
+    object({
+      option: text,
+      value: texts,
+      origin: { enum: ORIGINS },
+      where: {
+        type: ['string', 'null'],
+        description: 'the flag, the variable or the key with its place in the file',
+      },
+      afterRestart: nullable(texts),
+    }),
+  ),
+});
+export type ConfigurationDocument = Described<typeof CONFIGURATION>;
 
 export const CLOSING = object({ id: count, closing: { type: 'boolean' } });
 

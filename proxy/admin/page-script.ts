@@ -31,8 +31,12 @@ function span(seconds) {
   if (s < 86400) return Math.floor(s / 3600) + ' h ' + Math.floor((s % 3600) / 60) + ' min';
   return Math.floor(s / 86400) + ' d ' + Math.floor((s % 86400) / 3600) + ' h';
 }
+const time = (iso) => iso.slice(0, 10) + ' ' + iso.slice(11, 19) + ' UTC';
 const sum = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
 const pairs = (counts) => Object.entries(counts).filter((one) => one[1] > 0).map((one) => one[0] + ' ' + count(one[1])).join(', ');
+
+/** What may be long: on a phone it has a line of its own, and two of the others share one. */
+const WIDE = ['name', 'user', 'virtual host', 'address', 'rewritten', 'last', 'connection', 'until'];
 
 /** Rows stay the same elements while they are shown, so that what is clicked on does not move away under the pointer. */
 function fill(id, rows, labels) {
@@ -46,6 +50,7 @@ function fill(id, rows, labels) {
       labels.forEach((label) => {
         const cell = row.insertCell();
         cell.dataset.label = label;
+        if (WIDE.includes(label)) cell.className = 'wide';
         cell.append(make('bdi'));
       });
       if (action) row.insertCell().append(action());
@@ -74,7 +79,7 @@ function card(label, text, name) {
 }
 
 function line(id, values, most) {
-  byId(id).setAttribute('points', values.map((value, at) => at + ',' + (50 - (48 * value) / most)).join(' '));
+  byId(id).setAttribute('points', values.map((value, at) => 121 - values.length + at + ',' + (50 - (48 * value) / most)).join(' '));
 }
 
 function rate(stats) {
@@ -97,6 +102,12 @@ function rate(stats) {
   return now;
 }
 
+function delayed(one) {
+  const of = [one.user === null ? '' : ' of user ' + one.user, one.vhost === null ? '' : ' of virtual host ' + one.vhost].join('');
+  const where = { both: 'in both directions', client_to_broker: 'to the broker', broker_to_client: 'to clients' }[one.direction];
+  return count(one.connections) + ' connections' + of + ' are delayed by ' + one.milliseconds + ' ms ' + where + ' until ' + time(one.until) + '.';
+}
+
 function showStats(stats) {
   byId('about').textContent = 'mode ' + stats.mode + ' · broker ' + stats.backend + ' · up ' + span(stats.uptimeSeconds);
   byId('draining').hidden = !stats.draining;
@@ -112,6 +123,8 @@ function showStats(stats) {
   const breaker = stats.breaker;
   card('breaker', breaker.state, { closed: 'good', 'half-open': 'warn', open: 'bad' }[breaker.state]);
   byId('why').textContent = breaker.why === null ? '' : 'breaker ' + breaker.state + ': ' + breaker.why;
+  const { enabled, delays } = stats.faults;
+  byId('faults').textContent = enabled ? ['Faults can be injected (--fault-injection).', ...delays.map(delayed)].join(' ') : '';
   card('limits reached', count(sum(stats.limits.hits)));
   card('processor', now ? Math.round(now.cpu * 100) + ' %' : '…');
   card('memory', octets(stats.process.residentOctets));
@@ -122,7 +135,7 @@ function showStats(stats) {
   byId('pauses').hidden = stats.paused.length === 0;
   fill('paused', stats.paused.map((one) => ({
     key: one.vhost,
-    cells: [one.vhost, count(one.connections), one.until.slice(11, 19) + ' UTC'],
+    cells: [one.vhost, count(one.connections), time(one.until)],
     action: () => button('resume', () => act('POST', 'vhosts/' + encodeURIComponent(one.vhost) + '/resume')),
   })), ['virtual host', 'connections', 'until']);
 }
@@ -147,8 +160,8 @@ function showNeeding(needing) {
   byId('someone').hidden = needing.length === 0;
   fill('needing', needing.map((one, at) => ({
     key: JSON.stringify([one.user, one.vhost, one.name, one.address, at]),
-    cells: [dash(one.name), dash(one.user), one.vhost, one.address, count(one.open), pairs(one.rewrites), dash(one.lastRewrite)],
-  })), ['name', 'user', 'virtual host', 'address', 'open', 'rewrites', 'last']);
+    cells: [dash(one.name), dash(one.user), one.vhost, one.address, count(one.open), pairs(one.rewrites), one.lastRewrite === null ? '–' : time(one.lastRewrite)],
+  })), ['name', 'user', 'virtual host', 'address', 'open', 'rewritten', 'last']);
 }
 
 function showConnections(shown) {

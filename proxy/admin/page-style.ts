@@ -17,6 +17,7 @@ main, header { max-width: 1280px; margin: 0 auto; padding: 0 16px; }
 header { padding-top: 16px; display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: baseline; }
 h1 { font-size: 20px; margin: 0; }
 h2 { font-size: 16px; margin: 0 0 8px; }
+p { margin: 6px 0; }
 section { background: var(--sheet); border: 1px solid var(--line); border-radius: 8px; padding: 14px; margin: 12px 0; }
 .quiet { color: var(--quiet); }
 .badge { border: 1px solid currentColor; border-radius: 999px; padding: 0 9px; font-size: 13px; }
@@ -36,7 +37,8 @@ th { border-top: 0; color: var(--quiet); font-weight: 600; font-size: 13px; whit
 td { max-width: 340px; }
 bdi { unicode-bidi: isolate; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden; overflow-wrap: anywhere; }
 td[data-label=name] bdi { min-width: 120px; }
-td[data-label=address] bdi, td[data-label=user] bdi { min-width: 84px; }
+td[data-label=user] bdi { min-width: 84px; }
+td[data-label=address] bdi, td[data-label=state] bdi { overflow-wrap: break-word; }
 button, input, select { font: inherit; color: inherit; background: var(--ground); border: 1px solid var(--line); border-radius: 6px; padding: 4px 10px; min-width: 0; white-space: nowrap; }
 button { cursor: pointer; } button:disabled { opacity: .45; cursor: default; }
 th button { border: 0; background: none; padding: 0; color: inherit; font-weight: inherit; }
@@ -44,15 +46,18 @@ th button { border: 0; background: none; padding: 0; color: inherit; font-weight
 form, .bar { display: flex; flex-wrap: wrap; gap: 8px; margin-bottom: 10px; align-items: center; }
 form input { flex: 1 1 130px; }
 #hint { min-height: 1.45em; margin: 4px 0 0; }
+#why:empty, #faults:empty { display: none; }
 [hidden] { display: none !important; }
 @media (max-width: 700px) {
   main, header { padding-left: 10px; padding-right: 10px; }
   #cards { grid-template-columns: 1fr 1fr; gap: 8px; }
   #cards b { font-size: 18px; }
   .stack thead { display: none; }
-  .stack tr { display: block; border-top: 1px solid var(--line); padding: 8px 0; }
-  .stack td { display: flex; gap: 10px; border: 0; padding: 1px 0; max-width: none; }
-  .stack td::before { content: attr(data-label); color: var(--quiet); flex: 0 0 108px; font-size: 13px; }
+  .stack tr { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); grid-auto-flow: dense; gap: 0 10px; border-top: 1px solid var(--line); padding: 8px 0; }
+  .stack td { display: flex; gap: 10px; align-items: baseline; border: 0; padding: 1px 0; max-width: none; }
+  .stack td::before { content: attr(data-label); color: var(--quiet); flex: 0 0 76px; font-size: 13px; }
+  .stack td.wide, .stack td:not([data-label]) { grid-column: 1 / -1; }
+  .stack td bdi { min-width: 0; }
   .stack td:empty { display: none; }
   button, input, select { min-height: 40px; }
 }

@@ -68,6 +68,7 @@ export const PAGE = `<!doctype html>
 <button>use it</button>
 </form>
 <p id="why" class="bad"></p>
+<p id="faults" class="warn"></p>
 <div id="cards"></div>
 <section>
 <h2>Traffic</h2>
@@ -78,7 +79,7 @@ export const PAGE = `<!doctype html>
 <h2>Who still needs the proxy</h2>
 <p id="summary"></p>
 <p id="nobody" class="quiet">No client has needed it.</p>
-<div id="someone" class="scroll" hidden><table class="stack"><thead><tr>${heads('name', 'user', 'virtual host', 'address', 'open', 'rewrites', 'last')}</tr></thead><tbody id="needing"></tbody></table></div>
+<div id="someone" class="scroll" hidden><table class="stack"><thead><tr>${heads('name', 'user', 'virtual host', 'address', 'open', 'rewritten', 'last')}</tr></thead><tbody id="needing"></tbody></table></div>
 <p><b>Rewrites:</b> <span id="rewrites"></span></p>
 <p><b>Limits reached:</b> <span id="hits"></span></p>
 <p><b>Connections that the proxy ended or refused:</b> <span id="errors"></span></p>

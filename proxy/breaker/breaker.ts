@@ -43,7 +43,7 @@ export class BreakerStats {
 
 /** A circuit breaker: a backend that doesn't answer is left alone for a while, and its clients don't wait for nothing. */
 export class Breaker {
-  readonly #limits: BreakerLimits;
+  #limits: BreakerLimits;
   readonly #stats: BreakerStats;
   readonly #events: BreakerEvents;
   readonly #now: () => number;
@@ -69,6 +69,17 @@ export class Breaker {
     this.#events = events;
     this.#now = now;
     stats.state = () => this.state;
+  }
+
+  /** Other limits from now on. */
+  use(limits: BreakerLimits): void {
+    this.#limits = limits;
+  }
+
+  /** The backend is another one: nothing is known about it. */
+  renew(): void {
+    this.#failuresInRow = 0;
+    this.#close();
   }
 
   get state(): BreakerState {
@@ -120,11 +131,15 @@ export class Breaker {
     this.#failuresInRow = 0;
     this.#record(false);
     if (this.state === 'closed') return;
+    this.#close();
+    this.#events.closed();
+  }
+
+  #close(): void {
     this.#state = 'closed';
     this.#trial = undefined;
     this.#outcomes.length = 0;
     this.#next = 0;
-    this.#events.closed();
   }
 
   #failed(why: string, tried: boolean): void {

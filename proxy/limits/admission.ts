@@ -1,8 +1,9 @@
 import { METHOD, REPLY } from '../../amqp/constants.ts';
 import type { Logger } from '../../common/log.ts';
-import { parseAddress } from '../access/address.ts';
+import { type Address, parseAddress } from '../access/address.ts';
 import { type AccessRules, refusesAddress, refusesLogin, refusesVirtualHost } from '../access/rules.ts';
 import type { LimitsDocument } from '../admin/documents.ts';
+import { Buffers } from './buffers.ts';
 import { type Limit, type Refusal, tooMany } from './limit.ts';
 import type { LimitSettings } from './options.ts';
 import { PublishRate, type PublishTurn } from './publish-rate.ts';
@@ -12,17 +13,29 @@ import { TokenBucket } from './token-bucket.ts';
 /** Lines of the log about one limit are so many milliseconds apart. */
 const LOG_INTERVAL = 60_000;
 
+/** Limits of which what is beyond is no refusal that is logged by itself, or not always. */
+const COUNTED_ONLY: ReadonlySet<Limit> = new Set([
+  'publish-rate',
+  'max-channels-per-client',
+  'max-frame-size',
+  'max-buffer',
+]);
+
 /** A connection whose virtual host is open. */
 export interface Guest {
-  /** Where publishes are limited. */
-  readonly turn: PublishTurn | undefined;
+  /** To be asked for each publish. */
+  readonly turn: PublishTurn;
   /** The connection has ended. */
   leave(): void;
 }
 
-interface Settings {
+/** What can be changed while connections are there. */
+export interface AdmissionRules {
   readonly limits: LimitSettings;
   readonly access: AccessRules;
+}
+
+interface Settings extends AdmissionRules {
   /** Where what goes beyond a limit is counted. */
   readonly hits: Record<Limit, number>;
   readonly log: Logger;
@@ -30,14 +43,16 @@ interface Settings {
 
 /** Who is let in, and how much each has. */
 export class Admission {
-  readonly #limits: LimitSettings;
-  readonly #access: AccessRules;
+  /** What is held for clients. */
+  readonly buffers: Buffers;
+  #limits: LimitSettings;
+  #access: AccessRules;
   readonly #hits: Record<Limit, number>;
   readonly #log: Logger;
   readonly #addresses = new Tally();
   readonly #users = new Tally();
   readonly #virtualHosts = new Tally();
-  readonly #handshakes: TokenBucket | undefined;
+  #handshakes: TokenBucket | undefined;
   readonly #rates = new Map<string, PublishRate>();
   readonly #loggedAt = new Map<Limit, number>();
 
@@ -46,9 +61,29 @@ export class Admission {
     this.#access = access;
     this.#hits = hits;
     this.#log = log;
-    const { handshakes } = limits;
-    this.#handshakes =
-      handshakes > 0 ? new TokenBucket(handshakes, handshakes, performance.now()) : undefined;
+    this.buffers = new Buffers(limits, (limit, describe) => this.#exceeds(limit, describe));
+    this.#limitHandshakes();
+  }
+
+  /**
+   * Goes on with other limits and rules. Connections that are there stay and count on, whatever the limits are now; how
+   * many messages they may publish changes at once, and the rest is for those that come.
+   */
+  use({ limits, access }: AdmissionRules): void {
+    this.#limits = limits;
+    this.#access = access;
+    this.#loggedAt.clear();
+    this.#limitHandshakes();
+    for (const rate of this.#rates.values()) rate.use(limits.publishes, limits.enforce);
+    this.buffers.use(limits);
+  }
+
+  #limitHandshakes(): void {
+    const { handshakes } = this.#limits;
+    const now = performance.now();
+    if (handshakes === 0) this.#handshakes = undefined;
+    else if (this.#handshakes === undefined) this.#handshakes = new TokenBucket(handshakes, handshakes, now);
+    else this.#handshakes.use(handshakes, handshakes, now);
   }
 
   /** Whether connections from this address are taken now. @param address as node:net gives it */
@@ -59,9 +94,14 @@ export class Admission {
       const text = `a client from ${address} is refused: ${unwanted}`;
       return { code: 'ACCESS_REFUSED', replyCode: REPLY.accessRefused, text, method: 0, silent: true };
     }
+    if (this.buffers.isFull) {
+      const { text } = this.buffers;
+      this.#exceeds('max-buffer', () => text);
+      return tooMany(`${text}: try again later`);
+    }
     if (this.#handshakes?.take(performance.now()) !== false) return undefined;
     const text = `more than ${handshakes} new connections in a second (--handshake-rate): try again later`;
-    return this.#exceeds('handshake-rate', text) ? tooMany(text) : undefined;
+    return this.#exceeds('handshake-rate', () => text) ? tooMany(text) : undefined;
   }
 
   /**
@@ -73,8 +113,9 @@ export class Admission {
     const { perAddress } = this.#limits;
     const name = nameOf(address);
     if (perAddress > 0 && this.#addresses.of(name) >= perAddress) {
-      const text = `${address} has ${perAddress} connections, its limit (--max-connections-per-address)`;
-      if (this.#exceeds('max-connections-per-address', text)) return tooMany(text);
+      const who = isShared(parseAddress(address)) ? `the /64 of ${address}` : address;
+      const text = `${who} has ${perAddress} connections, its limit (--max-connections-per-address)`;
+      if (this.#exceeds('max-connections-per-address', () => text)) return tooMany(text);
     }
     this.#addresses.add(name);
     return undefined;
@@ -107,37 +148,43 @@ export class Admission {
     return text === undefined ? undefined : notAllowed('ACCESS_REFUSED', text);
   }
 
-  /** The broker has let a client in: the user is who it says, and the virtual host is there. */
-  enter(user: string | undefined, virtualHost: string): Refusal | Guest {
-    const { perUser, perVirtualHost, publishes } = this.#limits;
-    const name = user ?? '';
+  /**
+   * The broker has let a client in: the user is who it says, and the virtual host is there.
+   * @param user undefined where the mechanism doesn't tell it: all that log in by the same one count together, as they may
+   *   be one user to the broker
+   */
+  enter(user: string | undefined, mechanism: string | undefined, virtualHost: string): Refusal | Guest {
+    const { perUser, perVirtualHost } = this.#limits;
+    const name = user === undefined ? `a user by ${mechanism}` : `user '${user}'`;
     // The texts are RabbitMQ's (rabbit_reader of 3.10 to 4.3), for its own limits of this kind.
     if (perVirtualHost > 0 && this.#virtualHosts.of(virtualHost) >= perVirtualHost) {
-      const text = `access to vhost '${virtualHost}' refused for user '${name}': connection limit (${perVirtualHost}) is reached`;
-      if (this.#exceeds('max-connections-per-vhost', text)) return notAllowed('CONNECTION_LIMIT', text);
+      const text = `access to vhost '${virtualHost}' refused for ${name}: connection limit (${perVirtualHost}) is reached`;
+      if (this.#exceeds('max-connections-per-vhost', () => text)) return notAllowed('CONNECTION_LIMIT', text);
     }
     if (perUser > 0 && this.#users.of(name) >= perUser) {
-      const text = `connection refused for user '${name}': user connection limit (${perUser}) is reached`;
-      if (this.#exceeds('max-connections-per-user', text)) return notAllowed('CONNECTION_LIMIT', text);
+      const text = `connection refused for ${name}: user connection limit (${perUser}) is reached`;
+      if (this.#exceeds('max-connections-per-user', () => text)) return notAllowed('CONNECTION_LIMIT', text);
     }
     this.#users.add(name);
     this.#virtualHosts.add(virtualHost);
-    const turn = publishes > 0 ? this.#rateOf(name).join() : undefined;
+    const turn = this.#rateOf(name).join();
     const leave = (): void => {
       this.#users.remove(name);
       this.#virtualHosts.remove(virtualHost);
-      turn?.leave();
+      turn.leave();
     };
     return { turn, leave };
   }
 
-  #rateOf(user: string): PublishRate {
-    const { publishes, enforce } = this.#limits;
-    let rate = this.#rates.get(user);
+  /** @param name of the user, as it is counted by */
+  #rateOf(name: string): PublishRate {
+    let rate = this.#rates.get(name);
     if (rate === undefined) {
-      const text = `user '${user}' publishes more than ${publishes} messages a second (--publish-rate)`;
-      rate = new PublishRate(publishes, enforce, { hit: () => this.#exceeds('publish-rate', text) });
-      this.#rates.set(user, rate);
+      const { publishes, enforce } = this.#limits;
+      const describe = (): string =>
+        `${name} publishes more than ${this.#limits.publishes} messages a second (--publish-rate)`;
+      rate = new PublishRate(publishes, enforce, { hit: () => this.#exceeds('publish-rate', describe) });
+      this.#rates.set(name, rate);
     }
     return rate;
   }
@@ -154,11 +201,28 @@ export class Admission {
   }
 
   /** A client has opened, or wants to be able to open, more channels than it may. */
-  channelAbove(): void {
-    const { channels } = this.#limits;
+  channelAbove(channels: number): void {
     this.#exceeds(
       'max-channels-per-client',
-      `a client wants more than ${channels} channels, its limit (--max-channels-per-client)`,
+      () => `a client wants more than ${channels} channels, its limit (--max-channels-per-client)`,
+    );
+  }
+
+  /** The frame_max that clients are offered at most, in octets; 0: what the broker offers. */
+  get frameMax(): number {
+    return this.#limits.enforce ? this.#limits.frameSize : 0;
+  }
+
+  /** Clients that agree on more are told to {@link frameAbove}, where nothing is done about them; 0: none are. */
+  get frameAlarm(): number {
+    return this.#limits.enforce ? 0 : this.#limits.frameSize;
+  }
+
+  /** A client wants to send longer frames than it may, or has sent one. */
+  frameAbove(octets: number): void {
+    this.#exceeds(
+      'max-frame-size',
+      () => `a client wants frames of more than ${octets} octets, its limit (--max-frame-size)`,
     );
   }
 
@@ -169,31 +233,35 @@ export class Admission {
 
   /** What there is of each limit, for people. */
   document(): LimitsDocument {
-    const { enforce, perAddress, perUser, perVirtualHost, channels, handshakes, publishes } = this.#limits;
+    const given = this.#limits;
     const limits = {
-      'max-connections-per-address': perAddress,
-      'max-connections-per-user': perUser,
-      'max-connections-per-vhost': perVirtualHost,
-      'max-channels-per-client': channels,
-      'handshake-rate': handshakes,
-      'publish-rate': publishes,
+      'max-connections-per-address': given.perAddress,
+      'max-connections-per-user': given.perUser,
+      'max-connections-per-vhost': given.perVirtualHost,
+      'max-channels-per-client': given.channels,
+      'max-frame-size': given.frameSize,
+      'handshake-rate': given.handshakes,
+      'publish-rate': given.publishes,
+      'max-buffer-per-client': given.bufferPerClient,
+      'max-buffer': given.buffer,
     } satisfies Partial<Record<Limit, number>>;
-    return { action: enforce ? 'enforce' : 'alarm', limits, hits: this.#hits };
+    return { action: given.enforce ? 'enforce' : 'alarm', limits, hits: this.#hits };
   }
 
   /** Forgets what makes no difference any more; called a few times a second. @param now of performance.now() */
   sweep(now: number): void {
-    for (const [user, rate] of this.#rates) if (rate.isIdle(now)) this.#rates.delete(user);
+    for (const [name, rate] of this.#rates) if (rate.isIdle(now)) this.#rates.delete(name);
   }
 
   /** Counts it, and logs it where that isn't done elsewhere. @returns whether something is done about it */
-  #exceeds(limit: Limit, text: string): boolean {
+  #exceeds(limit: Limit, describe: () => string): boolean {
     this.#hits[limit]++;
     const { enforce } = this.#limits;
-    const isLogged = enforce && limit !== 'publish-rate' && limit !== 'max-channels-per-client';
+    const isLogged = enforce && !COUNTED_ONLY.has(limit);
     const now = performance.now();
     if (!isLogged && now - (this.#loggedAt.get(limit) ?? -Infinity) >= LOG_INTERVAL) {
       this.#loggedAt.set(limit, now);
+      const text = describe();
       this.#log.warn(
         { limit, hits: this.#hits[limit] },
         enforce ? text : `${text}; it may, by --limits=alarm`,
@@ -203,9 +271,18 @@ export class Admission {
   }
 }
 
+/** Octets of a v6 address that are its network's; the rest is the host's own choice (RFC 4291, section 2.5.1; RFC 7934). */
+const NETWORK = 8;
+
 /** What an address is counted by: listeners see v4 addresses in two forms. */
 function nameOf(address: string): string {
-  return parseAddress(address).join('.');
+  const octets = parseAddress(address);
+  return (isShared(octets) ? octets.slice(0, NETWORK) : octets).join('.');
+}
+
+/** Whether a host may have all addresses of the network: a global v6 address (2000::/3, RFC 4291 section 2.4). */
+function isShared(octets: Address): boolean {
+  return octets.length === 16 && (octets[0]! & 0xe0) === 0x20;
 }
 
 function notAllowed(code: Refusal['code'], text: string): Refusal {

@@ -8,8 +8,11 @@ export const LIMITS = [
   'max-connections-per-user',
   'max-connections-per-vhost',
   'max-channels-per-client',
+  'max-frame-size',
   'handshake-rate',
   'publish-rate',
+  'max-buffer-per-client',
+  'max-buffer',
 ] as const;
 
 export type Limit = (typeof LIMITS)[number];
@@ -24,6 +27,8 @@ export interface Refusal {
   readonly method: number;
   /** Its socket is ended without a word. */
   readonly silent: boolean;
+  /** What the log says in place of the text: clients aren't to know it. */
+  readonly why?: string;
 }
 
 /** A connection too many, before it has said who it is. */

@@ -26,9 +26,10 @@ export interface PublishRateEvents {
  * wait have their turns one after the other, with equal shares of what there is.
  */
 export class PublishRate {
-  readonly #bucket: TokenBucket;
-  readonly #batch: number;
-  readonly #enforce: boolean;
+  /** undefined: there is no limit. */
+  #bucket: TokenBucket | undefined;
+  #batch = 0;
+  #enforce = false;
   readonly #events: PublishRateEvents;
   #members = 0;
   readonly #waiting = new Map<object, () => void>();
@@ -36,17 +37,40 @@ export class PublishRate {
   #share = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  /** @param rate messages a second; 1 at least */
+  /** @param rate messages a second; 0 is no limit */
   constructor(rate: number, enforce: boolean, events: PublishRateEvents) {
-    this.#bucket = new TokenBucket(rate, rate, performance.now());
+    this.#events = events;
+    this.use(rate, enforce);
+  }
+
+  /**
+   * Goes on with another limit: who waits has a turn by the new rate, or goes on at once where nobody is held any more.
+   * @param rate messages a second; 0 is no limit
+   */
+  use(rate: number, enforce: boolean): void {
+    const now = performance.now();
+    if (rate === 0) this.#bucket = undefined;
+    else if (this.#bucket === undefined) this.#bucket = new TokenBucket(rate, rate, now);
+    else this.#bucket.use(rate, rate, now);
     this.#batch = Math.max(1, rate * BATCH);
     this.#enforce = enforce;
-    this.#events = events;
+    this.#stop();
+    if (rate === 0 || !enforce) this.#releaseAll();
+    else this.#schedule();
+  }
+
+  #stop(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #releaseAll(): void {
+    for (const [key, go] of this.#waiting) if (this.#waiting.delete(key)) go();
   }
 
   /** Whether it would be the same if it were forgotten, and made anew for the next connection. */
   isIdle(now: number): boolean {
-    return this.#members === 0 && this.#bucket.isFull(now);
+    return this.#members === 0 && this.#bucket?.isFull(now) !== false;
   }
 
   join(): PublishTurn {
@@ -62,18 +86,18 @@ export class PublishRate {
       leave: () => {
         this.#members--;
         this.#waiting.delete(key);
-        if (this.#waiting.size > 0) return;
-        clearTimeout(this.#timer);
-        this.#timer = undefined;
+        if (this.#waiting.size === 0) this.#stop();
       },
     };
   }
 
   #take(): boolean {
+    const bucket = this.#bucket;
+    if (bucket === undefined) return true;
     // Who comes while others wait has no turn before them.
     if (this.#share > 0) this.#share--;
     else if (this.#waiting.size > 0 || this.#timer !== undefined) return this.#none();
-    return this.#bucket.take(performance.now()) || this.#none();
+    return bucket.take(performance.now()) || this.#none();
   }
 
   #none(): boolean {
@@ -82,20 +106,21 @@ export class PublishRate {
   }
 
   #schedule(): void {
-    if (this.#timer !== undefined || this.#waiting.size === 0) return;
-    const wait = this.#bucket.wait(this.#batch, performance.now());
-    this.#timer = setTimeout(() => this.#turns(), Math.ceil(wait));
+    const bucket = this.#bucket;
+    if (bucket === undefined || this.#timer !== undefined || this.#waiting.size === 0) return;
+    const wait = bucket.wait(this.#batch, performance.now());
+    this.#timer = setTimeout(() => this.#turns(bucket), Math.ceil(wait));
   }
 
   /** Gives each that waits its turn, as far as the tokens go. */
-  #turns(): void {
+  #turns(bucket: TokenBucket): void {
     const waiting = [...this.#waiting];
     const now = performance.now();
-    const tokens = this.#bucket.count(now);
+    const tokens = bucket.count(now);
     const share = Math.max(1, Math.floor(tokens / waiting.length));
     for (const [key, go] of waiting.slice(0, tokens)) {
       if (!this.#waiting.delete(key)) continue;
-      this.#bucket.take(now);
+      bucket.take(now);
       this.#share = share - 1;
       go();
     }

@@ -3,8 +3,8 @@
  * rate × seconds + burst are taken. Times are milliseconds of one clock that doesn't go back.
  */
 export class TokenBucket {
-  readonly #perMillisecond: number;
-  readonly #burst: number;
+  #perMillisecond: number;
+  #burst: number;
   #tokens: number;
   #at: number;
 
@@ -13,6 +13,14 @@ export class TokenBucket {
     this.#burst = burst;
     this.#tokens = burst;
     this.#at = now;
+  }
+
+  /** Fills with another rate from now on; what is in it stays, as far as it fits. */
+  use(rate: number, burst: number, now: number): void {
+    this.#fill(now);
+    this.#perMillisecond = rate / 1000;
+    this.#burst = burst;
+    this.#tokens = Math.min(burst, this.#tokens);
   }
 
   #fill(now: number): void {

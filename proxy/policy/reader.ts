@@ -1,13 +1,21 @@
 import { UsageError, messageOf } from '../../common/errors.ts';
 import type { YamlEntry, YamlMap, YamlNode, YamlScalar } from '../../common/yaml.ts';
 
-/** Collects what is wrong with a rules file, so that all of it is told at once. */
+/** Collects what is wrong with a file, so that all of it is told at once. */
 export class Reader {
   readonly path: string;
+  readonly #isSecret: boolean;
   readonly #problems: { readonly place: readonly number[]; readonly text: string }[] = [];
 
-  constructor(path: string) {
+  /** @param isSecret nothing of what the file holds is repeated */
+  constructor(path: string, isSecret = false) {
     this.path = path;
+    this.#isSecret = isSecret;
+  }
+
+  /** A text of the file in front of what is wrong with it. */
+  #quoted(text: string): string {
+    return this.#isSecret ? 'this' : JSON.stringify(text);
   }
 
   /** @param at `line:column` */
@@ -31,7 +39,7 @@ export class Reader {
     const expected = `${what} is a mapping with the keys ${known.join(', ')}`;
     if (node.kind !== 'map') return this.problem(node.at, `expected a mapping: ${expected}`);
     for (const { key, at } of unknown(node, known))
-      this.problem(at, `no such key: ${JSON.stringify(key)}; ${expected}`);
+      this.problem(at, `no such key${this.#isSecret ? '' : `: ${JSON.stringify(key)}`}; ${expected}`);
     return new Map(node.entries.map((entry) => [entry.key, entry]));
   }
 
@@ -48,7 +56,7 @@ export class Reader {
     try {
       return parse(scalar.text);
     } catch (error) {
-      return this.problem(node.at, `${JSON.stringify(scalar.text)} is not valid: ${messageOf(error)}`);
+      return this.problem(node.at, `${this.#quoted(scalar.text)} is not valid: ${messageOf(error)}`);
     }
   }
 

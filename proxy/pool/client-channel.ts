@@ -5,7 +5,7 @@ import { readConsumerTag } from '../../amqp/method.ts';
 import { latin1 } from '../latin1.ts';
 import { ChannelState } from './channel-state.ts';
 
-import { Publish } from './publish.ts';
+import { type Kept, Publish } from './publish.ts';
 import type { UpstreamChannel } from './upstream-channel.ts';
 import type { Request } from './waiting.ts';
 
@@ -25,13 +25,14 @@ export class ClientChannel {
   /** The state is to be made anew on the next channel at the broker. */
   toRestore = false;
   waiting: Request | undefined;
-  readonly publish = new Publish();
+  readonly publish: Publish;
   /** The last method that went to the broker: what it closes a connection for names one. */
   lastMethod = 0;
 
-  constructor(number: number, resume: boolean) {
+  constructor(number: number, resume: boolean, kept: Kept) {
     this.number = number;
     this.state = new ChannelState({ resume });
+    this.publish = new Publish(kept);
   }
 
   /** Whether the broker has closed the channel, and the client's answer hasn't come. */

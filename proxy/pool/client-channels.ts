@@ -1,5 +1,5 @@
 import { encodeChannelCloseOk, encodeChannelOpenOk } from '../../amqp/connection.ts';
-import { FRAME_HEADER, FRAME_METHOD, METHOD, REPLY } from '../../amqp/constants.ts';
+import { FRAME_BODY, FRAME_HEADER, FRAME_METHOD, METHOD, REPLY } from '../../amqp/constants.ts';
 import { WireError } from '../../amqp/error.ts';
 import { checkMethod } from '../../amqp/grammar.ts';
 import { channelOf, encodeClose, methodOf } from '../../amqp/method.ts';
@@ -9,7 +9,7 @@ import { ChannelState } from './channel-state.ts';
 import { ClientChannel } from './client-channel.ts';
 import { Mapping, type MappingHost, type MappingSettings } from './mapping.ts';
 import { offenceOf } from './offence.ts';
-import { renumber } from './publish.ts';
+import { type Kept, renumber } from './publish.ts';
 import type { UpstreamChannel, UpstreamEnd } from './upstream-channel.ts';
 import type { Upstream } from './upstream.ts';
 import { Ways } from './ways.ts';
@@ -45,6 +45,7 @@ export class ClientChannels implements MappingHost {
   #held: Uint8Array[] | undefined;
   /** The chunk that is being read, where it will be read into again. */
   #lent: Uint8Array | undefined;
+  readonly #kept: Kept = { octets: 0 };
   /** Channels with a publish in the chunk that is being read. */
   readonly #inChunk: ClientChannel[] = [];
   /** What is held waits for an answer of the broker. */
@@ -77,6 +78,19 @@ export class ClientChannels implements MappingHost {
   /** What the client is given now must hold for longer: its connections read into other buffers from here on. */
   keepBuffers(): void {
     for (const { upstream } of this.channels.values()) upstream?.upstream.keepBuffer();
+  }
+
+  /** Octets that are kept of messages which the client hasn't sent whole. */
+  get kept(): number {
+    return this.#kept.octets;
+  }
+
+  /** Octets that are kept of messages which the broker hasn't sent whole. */
+  get keptForClient(): number {
+    if (!this.#settings.resume) return 0;
+    let octets = 0;
+    for (const { upstream } of this.channels.values()) octets += upstream?.content?.size ?? 0;
+    return octets;
   }
 
   /** Whether the client has published on a channel that is open. */
@@ -219,7 +233,7 @@ export class ClientChannels implements MappingHost {
     if (channel !== undefined && channel.phase !== 'closing') {
       throw new WireError(REPLY.channelError, "second 'channel.open' seen", METHOD.channelOpen);
     }
-    this.channels.set(number, new ClientChannel(number, this.#settings.resume));
+    this.channels.set(number, new ClientChannel(number, this.#settings.resume, this.#kept));
     this.#settings.say(encodeChannelOpenOk(number));
   }
 
@@ -245,6 +259,7 @@ export class ClientChannels implements MappingHost {
   }
 
   #gone(channel: ClientChannel): void {
+    channel.publish.clear();
     this.channels.delete(channel.number);
     if (this.channels.size === 0) this.#emptied?.();
   }
@@ -270,6 +285,8 @@ export class ClientChannels implements MappingHost {
   #content(channel: ClientChannel, type: number, octets: Uint8Array, start: number, end: number): boolean {
     const { publish } = channel;
     const size = channel.contentSize(type, octets, start, end);
+    // It adds nothing to the message, which may have endlessly many of them.
+    if (type === FRAME_BODY && size === 0) return true;
     if (type === FRAME_HEADER && size > this.#settings.maxMessageSize) {
       this.#refuseMessage(channel, size);
       return true;
@@ -336,8 +353,10 @@ export class ClientChannels implements MappingHost {
   /** The client closes its connection. @param done called when the broker has done with all its channels */
   finish(done: () => void): void {
     for (const channel of this.channels.values()) {
-      if (channel.phase === 'refused' || channel.closedByBroker) this.channels.delete(channel.number);
-      else if (channel.phase === 'open') this.#close(channel, false);
+      if (channel.phase === 'refused' || channel.closedByBroker) {
+        channel.publish.clear();
+        this.channels.delete(channel.number);
+      } else if (channel.phase === 'open') this.#close(channel, false);
     }
     if (this.channels.size === 0) done();
     else this.#emptied = done;
@@ -348,6 +367,8 @@ export class ClientChannels implements MappingHost {
     if (this.#ended) return;
     this.#ended = true;
     this.#held = undefined;
+    this.#inChunk.length = 0;
+    this.#kept.octets = 0;
     this.#mapping.end();
     for (const { upstream, phase } of this.channels.values()) {
       if (upstream === undefined) continue;

@@ -44,13 +44,13 @@ export interface AcquireRequest extends ChannelRequest<GroupMember> {
 export class Group implements PathOwner<GroupMember>, CredentialUser {
   /** Its pool key. */
   readonly key: string;
+  readonly user: string | undefined;
   readonly virtualHost: string;
   /** Of the last attempt, when it failed. */
   failure: UpstreamEnd | undefined;
 
   readonly #host: GroupHost;
   readonly #credential: Credential;
-  readonly #user: string | undefined;
   /** With their logins, which connections are made with. */
   readonly #members = new Map<GroupMember, Who>();
   readonly #entering = new Set<Entering>();
@@ -74,7 +74,7 @@ export class Group implements PathOwner<GroupMember>, CredentialUser {
     this.#credential = credential;
     this.key = key;
     this.virtualHost = virtualHost;
-    this.#user = user;
+    this.user = user;
     this.#shared = new Path(host, this, undefined);
     credential.users.add(this);
   }
@@ -241,7 +241,7 @@ export class Group implements PathOwner<GroupMember>, CredentialUser {
     if (!alive) this.#lostAt = this.#host.arrival();
     const members = [...this.#members.keys()];
     if (members.length > 0) {
-      const who = { user: this.#user, virtualHost: this.virtualHost, clients: members.length };
+      const who = { user: this.user, virtualHost: this.virtualHost, clients: members.length };
       if (alive) this.#host.log.info(who, 'connected to the broker again');
       else this.#host.log.warn(who, 'the last connection to the broker is lost');
     }
@@ -340,10 +340,17 @@ export class Group implements PathOwner<GroupMember>, CredentialUser {
     for (const path of this.#paths()) path.end();
   }
 
+  /** Its open connections, those of one client alone included. */
+  upstreams(): Upstream[] {
+    return [...this.#paths()].flatMap(({ connections }) =>
+      [...connections].filter(({ usable }) => usable).map(({ upstream }) => upstream),
+    );
+  }
+
   document(): GroupDocument {
     const connections = [...this.#paths()].flatMap((path) => [...path.dials, ...path.connections]);
     return {
-      user: this.#user ?? null,
+      user: this.user ?? null,
       virtualHost: this.virtualHost,
       alive: this.#alive,
       clients: this.#members.size,

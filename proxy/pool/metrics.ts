@@ -1,7 +1,7 @@
 import type { Metrics } from '../../common/metrics.ts';
 import type { PoolStats } from './stats.ts';
 
-/** Adds the metrics of pool mode (documented in docs/proxy.md); in the other modes all of them stay 0. */
+/** Adds the metrics of pool mode (docs/metrics.md); in the other modes all of them stay 0. */
 export function addPoolMetrics(metrics: Metrics, stats: PoolStats): void {
   addConnections(metrics, stats);
   addChannels(metrics, stats);

@@ -47,6 +47,8 @@ type Host = ConnectionHost & GroupHost & CredentialHost & GreetingHost;
 /** All connections to the broker, and who gets which. */
 export class Pool {
   readonly #name: string;
+  /** Its own, as it may change. */
+  readonly #limits: PoolLimits;
   readonly #host: Host;
   readonly #slots: Slots;
   readonly #connections = new Set<Connection>();
@@ -62,10 +64,11 @@ export class Pool {
 
   constructor({ name, connect, limits, stats, log, now = () => performance.now() }: PoolSettings) {
     this.#name = name;
+    this.#limits = { ...limits };
     this.#slots = new Slots(limits.maxUpstreamConnections, () => this.#evict());
     const hasOpen = (): boolean => stats.sharedConnections + stats.privateConnections > 0;
     this.#host = {
-      limits,
+      limits: this.#limits,
       stats,
       log,
       slots: this.#slots,
@@ -84,6 +87,12 @@ export class Pool {
       forget: (group) => this.#forget(group),
     };
     this.#greeting = new Greeting(this.#host);
+  }
+
+  /** Other limits from now on; connections that are beyond them stay. */
+  use(limits: PoolLimits): void {
+    Object.assign(this.#limits, limits);
+    this.#slots.use(limits.maxUpstreamConnections);
   }
 
   /** Connections to the broker, in whatever state. */
@@ -218,11 +227,21 @@ export class Pool {
     for (const connection of this.#connections) connection.close(ENDED.text);
   }
 
+  /** Open connections of clients; undefined is every user, and every virtual host. */
+  upstreams(user: string | undefined, virtualHost: string | undefined): Upstream[] {
+    const groups = [...this.#groups.values()].filter(
+      (group) =>
+        (user === undefined || group.user === user) &&
+        (virtualHost === undefined || group.virtualHost === virtualHost),
+    );
+    return groups.flatMap((group) => group.upstreams());
+  }
+
   /** What there is, for people: no credentials. */
   document(): PoolDocument {
     return {
       connections: this.#slots.taken,
-      maxUpstreamConnections: this.#host.limits.maxUpstreamConnections,
+      maxUpstreamConnections: this.#limits.maxUpstreamConnections,
       logins: this.#credentials.size,
       groups: [...this.#groups.values()].map((group) => group.document()),
     };

@@ -1,6 +1,14 @@
 import { FRAME_HEADER, FRAME_OVERHEAD } from '../../amqp/constants.ts';
 import { readUint32 } from '../../amqp/table.ts';
 
+/** What a piece takes besides its octets, about: a message may come in pieces of one octet. */
+const PIECE = 128;
+
+/** What is kept of all messages of a client that aren't whole. */
+export interface Kept {
+  octets: number;
+}
+
 /** What may come next on a client's channel. */
 const ANY = 0;
 const HEADER = 1;
@@ -22,9 +30,14 @@ export class Publish {
   /** It lies in a buffer that the client's socket reads into again. */
   lent = false;
 
+  readonly #kept: Kept;
   #expected = ANY;
   /** Octets of the body that are still to come. */
   #missing = 0;
+
+  constructor(kept: Kept) {
+    this.#kept = kept;
+  }
 
   /** Whether a publish has begun and isn't whole. */
   get underWay(): boolean {
@@ -80,6 +93,7 @@ export class Publish {
     this.octets = undefined;
     this.parts.push(part);
     this.size += part.length;
+    this.#kept.octets += part.length + PIECE;
   }
 
   /** Puts another channel's number into the frames that are there: the one at the broker has changed. */
@@ -93,6 +107,7 @@ export class Publish {
     this.#expected = ANY;
     this.octets = undefined;
     if (this.size === 0) return; // the usual case: setting an array's length isn't free
+    this.#kept.octets -= this.size + this.parts.length * PIECE;
     this.parts.length = 0;
     this.size = 0;
   }

@@ -8,7 +8,7 @@ export interface Wish {
 
 /** How many connections there may be at a time, and the line of those who want one more, by arrival. */
 export class Slots {
-  readonly #most: number;
+  #most: number;
   readonly #evict: () => boolean;
   #taken = 0;
   #leaving = 0;
@@ -27,6 +27,12 @@ export class Slots {
 
   get full(): boolean {
     return this.#taken >= this.#most;
+  }
+
+  /** Another bound from now on. Where it is lower, those that are beyond it stay. */
+  use(most: number): void {
+    this.#most = most;
+    this.grant();
   }
 
   /** The arrival of who is first in line; Infinity without one. */

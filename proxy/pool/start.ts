@@ -6,9 +6,9 @@ import type { SessionLimits } from '../context.ts';
 import type { Connect } from '../link.ts';
 import type { Stats } from '../stats.ts';
 import type { PoolOptions } from './options.ts';
-import { Pool } from './pool.ts';
+import { Pool, type PoolLimits } from './pool.ts';
 import { Quarantine } from './quarantine.ts';
-import { Tenant } from './tenant.ts';
+import { Tenant, type TenantSettings } from './tenant.ts';
 import { Upstream } from './upstream.ts';
 
 /** Pool mode as the proxy runs it. */
@@ -17,8 +17,12 @@ export interface RunningPool {
   readonly connect: Connect;
   /** Octets that wait for the connections to the broker to take them. */
   readonly writableLength: number;
+  /** Open connections to the broker, for whoever breaks them off; undefined is every user, and every virtual host. */
+  readonly upstreams: (user: string | undefined, virtualHost: string | undefined) => Upstream[];
   /** Looks at deadlines and heartbeats; to be called a few times a second. @param now milliseconds of performance.now() */
   sweep(now: number): void;
+  /** Works with other options from now on, those of the clients that are there included. */
+  use(options: PoolOptions): void;
   /** What there is, for people. */
   document(): PoolDocument;
   /** Closes the connections to the broker. */
@@ -27,42 +31,35 @@ export interface RunningPool {
 
 export interface PoolParts {
   readonly backend: Backend;
-  readonly limits: SessionLimits;
+  /** May change. */
+  readonly times: SessionLimits;
   readonly stats: Stats;
   readonly log: Logger;
 }
 
 /** Makes the pool of a proxy. Nothing is connected before a client comes. */
-export function startPool(settings: PoolOptions, { backend, limits, stats, log }: PoolParts): RunningPool {
-  const { maxUpstreamConnections, maxChannelsPerConnection, idleTimeout, waitTimeout, heartbeat } = settings;
-  const { connectTimeout, handshakeTimeout } = limits;
+export function startPool(options: PoolOptions, { backend, times, stats, log }: PoolParts): RunningPool {
+  let { heartbeat } = options;
   const pool = new Pool({
     name: `quorumbridge ${hostname()}`,
-    limits: { maxUpstreamConnections, maxChannelsPerConnection, idleTimeout, waitTimeout },
+    limits: limitsOf(options),
     stats: stats.pool,
     log,
-    connect: (request) =>
-      new Upstream({
-        ...request,
-        backend,
-        limits: { connectTimeout, handshakeTimeout, heartbeat, channelMax: 65_535 },
-        stats,
-        log,
-      }),
+    connect: (request) => {
+      const { connectTimeout, handshakeTimeout } = times;
+      const limits = { connectTimeout, handshakeTimeout, heartbeat, channelMax: 65_535 };
+      return new Upstream({ ...request, backend, limits, stats, log });
+    },
   });
   const quarantine = new Quarantine(stats.pool, (identity, why) =>
     log.info({ identity, why }, 'the next connections of such clients are their own'),
   );
-  const { resume, resumeTimeout, maxMessageSize, clientBacklog } = settings;
-  const tenancy = {
+  const tenancy: TenantSettings = {
     pool,
     quarantine,
     stats: stats.pool,
-    resume,
-    resumeTimeout,
-    maxMessageSize,
-    clientBacklog,
     encrypts: backend.tls,
+    ...tenantLimitsOf(options),
   };
   return {
     connect: (client) => new Tenant(client, tenancy),
@@ -73,7 +70,23 @@ export function startPool(settings: PoolOptions, { backend, limits, stats, log }
       pool.sweep(now);
       quarantine.sweep();
     },
+    use: (next) => {
+      ({ heartbeat } = next);
+      pool.use(limitsOf(next));
+      Object.assign(tenancy, tenantLimitsOf(next));
+    },
+    upstreams: (user, virtualHost) => pool.upstreams(user, virtualHost),
     document: () => pool.document(),
     close: () => pool.close(),
   };
+}
+
+function limitsOf(options: PoolOptions): PoolLimits {
+  const { maxUpstreamConnections, maxChannelsPerConnection, idleTimeout, waitTimeout } = options;
+  return { maxUpstreamConnections, maxChannelsPerConnection, idleTimeout, waitTimeout };
+}
+
+function tenantLimitsOf(options: PoolOptions) {
+  const { resume, resumeTimeout, maxMessageSize, clientBacklog } = options;
+  return { resume, resumeTimeout, maxMessageSize, clientBacklog };
 }

@@ -24,7 +24,7 @@ import { INITIAL_FRAME_MAX } from '../negotiation.ts';
 import type { Source } from '../outlet.ts';
 import { MAX_COLLECTED } from '../relay.ts';
 import { ClientChannels } from './client-channels.ts';
-import { withoutCancels } from './cancels.ts';
+import { ClientOutput } from './client-output.ts';
 import { ClientPulse } from './client-pulse.ts';
 import type { Who } from './connection.ts';
 import type { Group, GroupMember } from './group.ts';
@@ -96,16 +96,10 @@ export class Tenant implements Link, FrameSink, GroupMember {
   readonly #earlyHolder: Source;
   /** What the session writes now, where it lies in a buffer that the client's socket reads into again. */
   #lent: Uint8Array | undefined;
-  /** Frames of the tenant's own for the client, in order. */
-  readonly #said: Uint8Array[] = [];
-  /** What the session has written is being taken. */
-  #isTaking = false;
-  /** The session is being given octets for the client: it can't be given others before it has taken them. */
-  #isGiving = false;
-  /** The client hasn't taken all that it was given. */
-  #isSlow = false;
-  /** What the client is given now lies in a buffer that is read into again. */
-  #isLent = false;
+  readonly #output: ClientOutput;
+  /** What the client was offered, and has agreed on; 0 before. */
+  #offered = 0;
+  #channelMax = 0;
   /** The client has been told that the broker takes no publishes. */
   #toldBlocked = false;
 
@@ -117,6 +111,17 @@ export class Tenant implements Link, FrameSink, GroupMember {
     this.#holder = this.#gate.holder();
     this.#earlyHolder = this.#gate.holder();
     this.#cutter = new FrameCutter(MAX_COLLECTED, this);
+    this.#output = new ClientOutput({
+      events: this.#events,
+      backlog: () => client.backlog(),
+      maxBacklog: settings.clientBacklog,
+      holder: this.#gate.holder(),
+      channels: () => this.#channels,
+      given: () => {
+        if (this.#pulse !== undefined) this.#pulse.said = true;
+      },
+      overflows: (text) => this.#overflows(text),
+    });
     // The session has to know its link before it is told of it.
     process.nextTick(() => this.#events.guard(() => this.#greet()));
   }
@@ -145,10 +150,18 @@ export class Tenant implements Link, FrameSink, GroupMember {
     return this.#state === 'ended';
   }
 
+  get held(): number {
+    return this.#cutter.buffered + (this.#channels?.kept ?? 0);
+  }
+
+  get readableLength(): number {
+    return this.#channels?.keptForClient ?? 0;
+  }
+
   write(pieces: readonly Uint8Array[], lent: boolean): void {
     if (this.#state === 'ended') return;
     if (this.#pulse !== undefined) this.#pulse.heard = true;
-    this.#isTaking = true;
+    this.#output.taking();
     for (const piece of pieces) {
       const start = this.#state === 'header' ? this.#header() : 0;
       this.#lent = lent ? piece : undefined;
@@ -156,22 +169,21 @@ export class Tenant implements Link, FrameSink, GroupMember {
       this.#cutter.push(piece, start, piece.length);
       this.#channels?.flush();
     }
-    this.#isTaking = false;
-    this.#sayAll();
+    this.#output.taken();
     if (this.#cutter.error !== undefined) this.#offends(this.#cutter.error);
   }
 
   /** The protocol header, which the session has looked at. @returns where the first frame begins */
   #header(): number {
     this.#state = 'start-ok';
-    this.#say(this.#greeting!);
+    this.#output.say(this.#greeting!);
     return HEADER_SIZE;
   }
 
   #offends(error: WireError): void {
     if (this.#state === 'ended') return;
     const { replyCode, message, method } = error;
-    this.#quarantine(message);
+    if (this.#channels !== undefined) this.#quarantine(message);
     this.#fail('CLIENT_PROTOCOL', replyCode, message, method);
   }
 
@@ -180,8 +192,19 @@ export class Tenant implements Link, FrameSink, GroupMember {
     if (this.#isWaiting) {
       this.#early.push(Uint8Array.from(octets.subarray(start, end)));
       this.#earlyHolder.pause();
-    } else if (channel !== 0) this.#channels?.frame(type, channel, method, octets, start, end);
+    } else if (channel !== 0)
+      this.#channelsFor(channel, method).frame(type, channel, method, octets, start, end);
     else if (method !== 0) this.#says(method, octets.subarray(start, end));
+  }
+
+  /** The client's channels, for a frame on this one. @throws WireError where it can't be one of them */
+  #channelsFor(channel: number, method: number): ClientChannels {
+    // RabbitMQ's code; to those who aren't logged in it says nothing, and hangs up after 3 seconds.
+    if (this.#channels === undefined)
+      throw new WireError(REPLY.unexpectedFrame, `a frame on channel ${channel} before open-ok`, method);
+    if (channel <= this.#channelMax) return this.#channels;
+    const text = `channel ${channel} where channel_max is ${this.#channelMax}`;
+    throw new WireError(REPLY.channelError, text, method);
   }
 
   /** The client waits for the pool; what it sends meanwhile is taken afterwards, as brokers do. */
@@ -193,18 +216,16 @@ export class Tenant implements Link, FrameSink, GroupMember {
   #takeEarly(): void {
     if (this.#early.length === 0) return;
     const frames = this.#early.splice(0);
-    this.#isTaking = true;
+    this.#output.taking();
     try {
       for (const frame of frames)
         this.frame(frame[0]!, channelOf(frame), methodOf(frame), frame, 0, frame.length);
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       this.#offends(error);
-    } finally {
-      this.#isTaking = false;
     }
     this.#channels?.flush();
-    this.#sayAll();
+    this.#output.taken();
     if (this.#early.length === 0) this.#earlyHolder.resume();
   }
 
@@ -216,9 +237,7 @@ export class Tenant implements Link, FrameSink, GroupMember {
     } else if (method === METHOD.connectionStartOk && this.#state === 'start-ok') {
       this.#logIn(frame);
     } else if (method === METHOD.connectionTuneOk && this.#state === 'tune-ok') {
-      const { heartbeat } = readTune(frame);
-      this.#state = 'open';
-      this.#pulse = heartbeat === 0 ? undefined : new ClientPulse(heartbeat, performance.now());
+      this.#agree(readTune(frame));
     } else if (method === METHOD.connectionOpen && this.#state === 'open') {
       this.#enter(readVirtualHost(frame));
     } else if (method === METHOD.connectionUpdateSecret && this.#state === 'running') {
@@ -230,13 +249,26 @@ export class Tenant implements Link, FrameSink, GroupMember {
     }
   }
 
+  #agree({ channelMax, heartbeat }: Tune): void {
+    if (channelMax === 0 || channelMax > this.#offered) {
+      // RabbitMQ 4.0 and 4.3 hang up without a word.
+      const text = `channel_max ${channelMax} where ${this.#offered} channels are offered`;
+      this.#fail('CLIENT_PROTOCOL', REPLY.notAllowed, text, METHOD.connectionTuneOk);
+      return;
+    }
+    this.#channelMax = channelMax;
+    this.#state = 'open';
+    this.#pulse = heartbeat === 0 ? undefined : new ClientPulse(heartbeat, performance.now());
+  }
+
   #who(credentials: Credentials): Who {
     const { tlsIdentity, endpoints } = this.#client;
-    return { credentials, tlsIdentity, endpoints };
+    return { credentials, tlsIdentity: tlsIdentity(), endpoints };
   }
 
   #logIn(frame: Uint8Array): void {
     this.#startOk = readStartOk(frame);
+    this.#output.hearsCancels = this.#startOk.has('consumer_cancel_notify');
     const { mechanism, response, locale } = this.#startOk;
     this.#identity = readClientIdentity(frame);
     this.#credentials = { mechanism, response, locale, user: this.#identity.user };
@@ -252,7 +284,10 @@ export class Tenant implements Link, FrameSink, GroupMember {
 
   #tune({ channelMax, frameMax, heartbeat }: Tune): void {
     this.#state = 'tune-ok';
-    this.#say(encodeTune({ channelMax, frameMax: frameMax === 0 ? INITIAL_FRAME_MAX : frameMax, heartbeat }));
+    this.#offered = channelMax;
+    this.#output.say(
+      encodeTune({ channelMax, frameMax: frameMax === 0 ? INITIAL_FRAME_MAX : frameMax, heartbeat }),
+    );
     this.#takeEarly();
   }
 
@@ -291,15 +326,15 @@ export class Tenant implements Link, FrameSink, GroupMember {
       lookupChannel: this.#client.lookupChannel,
       holder: () => this.#gate.holder(),
       guard: (work) => this.#events.guard(work),
-      say: (frame) => this.#say(frame),
-      toClient: (octets, lent) => this.#deliver(octets, lent),
+      say: (frame) => this.#output.say(frame),
+      toClient: (octets, lent) => this.#output.deliver(octets, lent),
       refuse: (code, replyCode, text, method) => this.#fail(code, replyCode, text, method),
       quarantine: (why) => this.#quarantine(why),
       blocked: (reason) => this.#blocked(reason),
     });
     this.#channels.begin(this.#lent);
     this.#state = 'running';
-    this.#say(OPEN_OK);
+    this.#output.say(OPEN_OK);
   }
 
   get #quarantineName(): string {
@@ -318,54 +353,13 @@ export class Tenant implements Link, FrameSink, GroupMember {
     this.#fail(REFUSAL_CODE[kind], replyCode, text, kind === 'closed' ? METHOD.connectionOpen : undefined);
   }
 
-  /**
-   * A frame of the tenant's own for the client. The session gets it when what it has written is taken: its answer may be
-   * to write again.
-   */
-  #say(frame: Uint8Array): void {
-    this.#said.push(frame);
-    if (!this.#isTaking && this.#said.length === 1)
-      process.nextTick(() => this.#events.guard(() => this.#sayAll()));
-  }
-
-  #sayAll(): void {
-    if (this.#isGiving) return;
-    for (let frame = this.#said.shift(); frame !== undefined; frame = this.#said.shift()) {
-      this.#give(frame, false);
-    }
-  }
-
   /** The client's connection has to be ended, behind what it has been told. */
   #fail(code: ProxyErrorCode, replyCode: number, text: string, method?: number): void {
-    this.#sayAll();
+    this.#output.giveSaid();
     this.#events.refused(code, replyCode, text, method);
   }
 
-  /** Frames of the broker's for the client. */
-  #deliver(octets: Uint8Array, lent: boolean): void {
-    this.#sayAll();
-    this.#give(octets, lent);
-    this.#sayAll();
-  }
-
-  #give(octets: Uint8Array, lent: boolean): void {
-    if (this.#state === 'ended') return;
-    const { clientBacklog } = this.#settings;
-    const kept = this.#startOk?.has('consumer_cancel_notify') === false ? withoutCancels(octets) : octets;
-    if (this.#pulse !== undefined) this.#pulse.said = true;
-    this.#isLent = lent;
-    this.#isGiving = true;
-    if (kept.length > 0) this.#events.receive(kept, kept.length, lent && kept === octets);
-    this.#isGiving = false;
-    this.#isLent = false;
-    if (!this.#isSlow) return;
-    const { writableLength } = this.#client.socket;
-    if (writableLength <= clientBacklog) return;
-    if (this.#channels?.claim() === true) {
-      this.pause();
-      return;
-    }
-    const text = `${writableLength} octets wait for the client, more than --client-backlog ${clientBacklog}`;
+  #overflows(text: string): void {
     this.#quarantine(text);
     this.#fail(
       'SHARED_LIMIT',
@@ -374,16 +368,12 @@ export class Tenant implements Link, FrameSink, GroupMember {
     );
   }
 
-  /** The client is behind: a connection to the broker that is its own waits for it, a shared one can't. */
   pause(): void {
-    this.#isSlow = true;
-    if (this.#isLent) this.#channels?.keepBuffers();
-    for (const upstream of this.#channels?.own ?? []) upstream.pauseReading();
+    this.#output.pause();
   }
 
   resume(): void {
-    this.#isSlow = false;
-    for (const upstream of this.#channels?.own ?? []) upstream.resumeReading();
+    this.#output.resume();
   }
 
   hold(): void {
@@ -405,7 +395,7 @@ export class Tenant implements Link, FrameSink, GroupMember {
       reason === undefined ? this.#toldBlocked : this.#channels?.publishes === true && !this.#toldBlocked;
     if (!tells) return;
     this.#toldBlocked = reason !== undefined;
-    this.#say(reason === undefined ? UNBLOCKED : encodeBlocked(reason));
+    this.#output.say(reason === undefined ? UNBLOCKED : encodeBlocked(reason));
   }
 
   pathAlive(alive: boolean): void {
@@ -420,8 +410,8 @@ export class Tenant implements Link, FrameSink, GroupMember {
   #closes(): void {
     const closed = (): void => {
       if (this.#state === 'ended') return;
-      this.#say(CLOSE_OK);
-      this.#sayAll();
+      this.#output.say(CLOSE_OK);
+      this.#output.giveSaid();
       this.#events.ended();
     };
     if (this.#state === 'closing') return;
@@ -455,6 +445,7 @@ export class Tenant implements Link, FrameSink, GroupMember {
     this.#waiting?.cancel();
     this.#early.length = 0;
     this.#earlyHolder.resume();
+    this.#output.stop();
     this.#channels?.end();
     this.#group?.leave(this);
     this.#holder.resume();
@@ -474,7 +465,7 @@ export class Tenant implements Link, FrameSink, GroupMember {
         `the client was silent for two heartbeat intervals, ${pulse.patience} s`,
       );
     } else if (pulse.isDue(now)) {
-      this.#say(HEARTBEAT);
+      this.#output.say(HEARTBEAT);
     }
   }
 }

@@ -16,6 +16,7 @@ import { encodeClose, readClose } from '../../amqp/method.ts';
 import { readUint32 } from '../../amqp/table.ts';
 import type { Logger } from '../../common/log.ts';
 import type { Backend } from '../backend.ts';
+import { resetSocket } from '../faults/reset.ts';
 import { INITIAL_FRAME_MAX } from '../negotiation.ts';
 import type { Endpoints } from '../proxy-protocol.ts';
 import { keepReadBuffer } from '../socket.ts';
@@ -285,6 +286,11 @@ export class Upstream {
     this.socket.resume();
     this.#closing = setTimeout(() => this.destroy(), CLOSE_TIMEOUT);
     this.#channels.abandon({ kind: 'ended', text });
+  }
+
+  /** Breaks the connection off as a network that fails does: by a reset. */
+  reset(): void {
+    resetSocket(this.socket);
   }
 
   /** Ends the connection without a word. */

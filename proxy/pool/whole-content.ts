@@ -9,7 +9,8 @@ const MOST = 256 * 1024;
  */
 export class WholeContent {
   readonly #parts: Uint8Array[] = [];
-  #size = 0;
+  /** Octets of what is held. */
+  size = 0;
   /** The message under way is too large to be held. */
   #passes = false;
 
@@ -23,16 +24,16 @@ export class WholeContent {
     start: number,
     end: number,
   ): readonly Uint8Array[] | undefined {
-    if (this.#passes || (!state.midContent && this.#size === 0)) {
+    if (this.#passes || (!state.midContent && this.size === 0)) {
       this.#passes = state.midContent;
       return undefined;
     }
     const frame = Uint8Array.from(octets.subarray(start, end));
     this.#parts.push(frame);
-    this.#size += frame.length;
-    if (state.midContent && this.#size <= MOST) return NONE;
+    this.size += frame.length;
+    if (state.midContent && this.size <= MOST) return NONE;
     this.#passes = state.midContent;
-    this.#size = 0;
+    this.size = 0;
     return this.#parts.splice(0);
   }
 }

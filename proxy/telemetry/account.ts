@@ -24,6 +24,8 @@ const SENDERS: Partial<Record<ProxyErrorCode, 'client' | 'broker'>> = {
 /** What a client's connection has said of itself, and what was done for it. */
 export interface Told {
   readonly identity: ClientIdentity;
+  /** The user that the proxy has logged it in as at the broker; undefined where it has logged in by itself. */
+  readonly brokerUser: string | undefined;
   readonly virtualHost: string;
   readonly rewrites: Readonly<Partial<Record<RewrittenMethod, number>>>;
   readonly changes: Readonly<Partial<Record<MeaningChange, number>>>;
@@ -66,7 +68,8 @@ export class Account {
   }
 
   /** The broker has let the client in. @param upstream the proxy's own end of the connection to the broker, `ADDRESS PORT` */
-  opened({ identity, virtualHost }: Told, upstream: string | undefined): void {
+  opened(told: Told, upstream: string | undefined): void {
+    const { identity, virtualHost } = told;
     const { stats, audit } = this.#settings;
     const party = stats.parties.of(virtualHost, identity.user);
     this.#party = party;
@@ -74,7 +77,7 @@ export class Account {
     party.open++;
     stats.handshakes.observe((performance.now() - this.startedAt) / 1000);
     if (audit === undefined) return;
-    this.#who = this.#whoIs(identity, virtualHost);
+    this.#who = this.#whoIs(told);
     const { mechanism, product, version, platform, connectionName } = identity;
     const program = { mechanism, product, version, platform, connectionName };
     audit.write('opened', { ...this.#who, ...program, upstream });
@@ -105,10 +108,10 @@ export class Account {
     this.channels.ended();
     // Probes and strays that never tried to log in are no business of the audit log.
     if (audit === undefined || told === undefined) return;
-    const { identity, virtualHost, rewrites, changes } = told;
+    const { identity, rewrites, changes } = told;
     if (this.#who === undefined && identity.mechanism === undefined) return;
     audit.write(this.#party === undefined ? 'refused' : 'closed', {
-      ...(this.#who ?? this.#whoIs(identity, virtualHost)),
+      ...(this.#who ?? this.#whoIs(told)),
       reason,
       seconds: this.seconds,
       octetsFromClient: this.octetsFromClient,
@@ -119,9 +122,10 @@ export class Account {
     });
   }
 
-  #whoIs({ user }: ClientIdentity, vhost: string): object {
+  #whoIs({ identity, brokerUser, virtualHost }: Told): object {
     const { id, endpoints } = this.#settings;
     const client = `${endpoints.sourceAddress} ${endpoints.sourcePort}`;
-    return { connection: id, client, tls: this.encrypted, user, vhost };
+    const { user } = identity;
+    return { connection: id, client, tls: this.encrypted, user, brokerUser, vhost: virtualHost };
   }
 }

@@ -3,7 +3,7 @@ import type { TelemetryStats } from './stats.ts';
 
 const DIRECTIONS = { client: 'client_to_broker', broker: 'broker_to_client' } as const;
 
-/** Adds the metrics about clients' connections (documented in docs/proxy.md). */
+/** Adds the metrics about clients' connections (docs/metrics.md). */
 export function addTelemetryMetrics(metrics: Metrics, stats: TelemetryStats): void {
   addConnections(metrics, stats);
   addChannels(metrics, stats);
@@ -21,7 +21,7 @@ export function addTelemetryMetrics(metrics: Metrics, stats: TelemetryStats): vo
   );
   metrics.gauge(
     'buffered_bytes',
-    'Octets that wait for a socket to take them.',
+    'Octets that wait for a socket to take them, and of messages and frames that are not whole.',
     () => [
       [{ direction: DIRECTIONS.client }, stats.bufferedForBroker],
       [{ direction: DIRECTIONS.broker }, stats.bufferedForClients],

@@ -18,7 +18,7 @@ export class TelemetryStats {
   readonly handshakes = new Distribution(HANDSHAKE_BOUNDS);
   /** From a chunk read to its octets written, by where it came from. */
   readonly latency = { client: new LatencySampler(), broker: new LatencySampler() };
-  /** Octets that wait for a socket to take them, when deadlines were last looked at: for clients, and for the broker. */
+  /** Octets that were held when deadlines were last looked at: for clients, and for the broker. */
   bufferedForClients = 0;
   bufferedForBroker = 0;
   /** Lines of the audit log: written, and lost since they could not be written in time or at all. */

@@ -92,7 +92,7 @@ await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
     ["a user's advanced.config", USERS],
   ])('boots with the overlay spliced into %s, which has the last word', async (_name, users) => {
     const { text } = spliceOverlay(users, { host: '127.0.0.1', proxyProtocol: true });
-    await broker.restart({
+    await broker.replace({
       advanced: here(text),
       conf: 'listeners.ssl.default = 127.0.0.1:@AMQPS@',
     });
@@ -119,7 +119,7 @@ await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
     async (_name, annotation, mounts) => {
       const object = injectedAtIpv6(mounts);
       const config = here(configOf(object, annotation));
-      await broker.restart(annotation === 'rabbitmq-conf' ? { conf: config } : { advanced: config });
+      await broker.replace(annotation === 'rabbitmq-conf' ? { conf: config } : { advanced: config });
 
       const container = containerOf(object, 'rabbitmq');
       const [shell = '', ...args] = textsAt(container, 'readinessProbe', 'exec', 'command').map(here);

@@ -2,9 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { frame, queueDeclare } from '../support/amqp-frames.ts';
-import { basicPublish, confirmSelect } from '../support/amqp-methods.ts';
+import { basicGet, basicPublish, confirmSelect } from '../support/amqp-methods.ts';
 import { type Broker, startBroker } from '../support/broker.ts';
 import { describeBrokers } from '../support/describe-brokers.ts';
+import { hits } from '../support/limits-world.ts';
 import { startTestProxy, type TestProxy } from '../support/peers.ts';
 import { RawClient, type RawOptions } from '../support/raw-client.ts';
 
@@ -13,6 +14,20 @@ const DURABLE = 2;
 /** channel_max of the broker, and of the proxy's limit. */
 const CHANNELS = 30;
 const FEWER = 4;
+/** frame_max of the broker. */
+const FRAME_MAX = 131_072;
+
+/** A message on a channel, whose body comes in frames of this frame_max. */
+function framesOf(channel: number, key: string, body: Buffer, frameMax: number): Buffer[] {
+  const header = Buffer.alloc(14);
+  header.writeUInt16BE(60, 0);
+  header.writeBigUInt64BE(BigInt(body.length), 4);
+  const bodies: Buffer[] = [];
+  for (let at = 0; at < body.length; at += frameMax - 8)
+    bodies.push(frame(3, channel, body.subarray(at, at + frameMax - 8)));
+  // basic.publish without its content: a header of 22 octets.
+  return [basicPublish(channel, key, '').subarray(0, -22), frame(2, channel, header), ...bodies];
+}
 
 await describeBrokers(['4.0', '4.3'], (version) => {
   let broker: Broker;
@@ -133,5 +148,81 @@ await describeBrokers(['4.0', '4.3'], (version) => {
       }
       await leaveAll();
     });
+
+    it('tells who asks for longer frames than are offered, where the broker hangs up without a word', async () => {
+      expect(await refusal(broker.port, { askedFrames: FRAME_MAX + 1 })).toBe('closed');
+      await using proxy = await proxyTo({ mode, maxFrameSize: '64KiB' });
+      expect(await refusal(proxy.port, { askedFrames: FRAME_MAX })).toBe(
+        'connection.close 530 NOT_ALLOWED - frame_max 131072 where 65536 is offered (--max-frame-size) (10.31)',
+      );
+    });
+
+    it.each([4096, 8192, 65_536])('carries messages both ways in frames of %i octets', async (frameMax) => {
+      await using proxy = await proxyTo({ mode, maxFrameSize: String(frameMax) });
+      const client = await connect(proxy.port);
+      await client.channels(1);
+      const name = `frames ${mode} ${frameMax}`;
+      await client.ask(queueDeclare({ name, flags: DURABLE }));
+      const body = Buffer.alloc(200_000, 'm');
+      client.send(...framesOf(1, name, body, frameMax), basicPublish(1, name, 'small'));
+      for (const expected of ['<200000 octets>', 'small']) {
+        let answer = 'basic.get-empty';
+        while (answer === 'basic.get-empty') answer = await client.ask(basicGet(1, name));
+        expect(answer).toMatch(new RegExp(`^basic.get-ok \\d+ 0 ${expected}$`));
+      }
+      expect(client.longest).toBe(frameMax);
+      client.send(frame(3, 1, Buffer.alloc(frameMax + 1)));
+      expect(await client.hear(0)).toMatch(/^connection.close 50[15] /);
+      await leaveAll();
+    });
+
+    it('holds publishes that the broker does not take beyond --max-buffer, and loses none', async () => {
+      await using proxy = await proxyTo({ mode, maxBuffer: '1MiB' });
+      const name = `held in all ${mode}`;
+      const all = await Promise.all(Array.from({ length: 8 }, () => connect(proxy.port)));
+      for (const client of all) await client.channels(1);
+      await all[0]!.ask(queueDeclare({ name, flags: DURABLE }));
+      const watcher = await connect(broker.port);
+      await watcher.channels(1);
+      const publish = Buffer.concat(framesOf(1, name, Buffer.alloc(100_000), FRAME_MAX));
+      // The memory alarm: RabbitMQ stops reading from who publishes.
+      await broker.ctl('set_vm_memory_high_watermark', '0');
+      try {
+        for (const client of all) client.send(...Array.from({ length: 100 }, () => publish));
+        await expect.poll(() => hits(proxy, 'max-buffer'), { timeout: 20_000 }).toBeGreaterThan(0);
+        await expect(RawClient.connect(proxy.port)).rejects.toThrow(
+          'the proxy holds more than 1048576 octets for its clients (--max-buffer): try again later',
+        );
+      } finally {
+        await broker.ctl('set_vm_memory_high_watermark', '0.6');
+      }
+      const there = () => watcher.ask(queueDeclare({ name, flags: 1 }));
+      await expect.poll(there, { timeout: 60_000, interval: 250 }).toBe(`queue.declare-ok ${name} 800 0`);
+      await (await connect(proxy.port)).channels(1);
+      await leaveAll();
+    });
+  });
+
+  it('ends who begins more messages than it ends, in mode pool, and nobody who shares its connection', async () => {
+    await using proxy = await proxyTo({
+      mode: 'pool',
+      maxMessageSize: '2MiB',
+      clientBacklog: '1MiB',
+      maxBufferPerClient: '4MiB',
+    });
+    const [one, other] = [await connect(proxy.port), await connect(proxy.port)];
+    for (const client of [one, other]) await client.channels(1, 2, 3, 4);
+    const name = 'not whole';
+    await other.ask(queueDeclare({ name, flags: DURABLE }));
+    const message = (channel: number) => framesOf(channel, name, Buffer.alloc(2_000_000), FRAME_MAX);
+    for (const channel of [1, 2, 3]) one.send(...message(channel).slice(0, -1));
+    expect(await one.hear(0)).toMatch(
+      /^connection.close 320 CONNECTION_FORCED - \d+ octets are held of the client, more than 4194304/,
+    );
+    other.send(...message(1));
+    const there = () => other.ask(queueDeclare({ name, flags: 1 }));
+    await expect.poll(there, { timeout: 20_000 }).toBe(`queue.declare-ok ${name} 1 0`);
+    expect(await hits(proxy, 'max-buffer-per-client')).toBe(1);
+    await leaveAll();
   });
 });

@@ -13,8 +13,8 @@ import { TrafficCheck } from '../support/traffic-check.ts';
 import { WireClient } from '../support/wire-client.ts';
 
 const HEARTBEAT_S = 2;
-/** The proxy looks at its clocks a few times a second. */
-const SLACK_MS = 750;
+/** The proxy looks at its clocks a few times a second; on a busy machine it is late. A third interval would take longer. */
+const SLACK_MS = 1750;
 const DETECTED_MS = HEARTBEAT_S * 2000 + SLACK_MS;
 
 await describeBrokers(['4.0', '4.3'], (version) => {
@@ -64,8 +64,9 @@ await describeBrokers(['4.0', '4.3'], (version) => {
       await without.getsOn();
       await resumed.getsOn();
       expect([without.told, resumed.told, resumed.consumer.client.end]).toEqual([[], [], undefined]);
-      expect(await without.conclude(broker.port, 1)).toEqual([]);
-      expect(await resumed.conclude(broker.port, 1)).toEqual([]);
+      expect(
+        await Promise.all([without, resumed].map(async (crew) => crew.conclude(broker.port, 1))),
+      ).toEqual([[], []]);
     },
   );
 
@@ -85,8 +86,9 @@ await describeBrokers(['4.0', '4.3'], (version) => {
       await without.getsOn();
       await resumed.getsOn();
       expect([without.told, resumed.told, resumed.consumer.client.end]).toEqual([[], [], undefined]);
-      expect(await without.conclude(broker.port, 1)).toEqual([]);
-      expect(await resumed.conclude(broker.port, 1)).toEqual([]);
+      expect(
+        await Promise.all([without, resumed].map(async (crew) => crew.conclude(broker.port, 1))),
+      ).toEqual([[], []]);
     },
   );
 

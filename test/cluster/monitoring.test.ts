@@ -14,6 +14,7 @@ const NEEDS = { since: 'fieldValidation', addon: 'monitoring' } as const;
 
 await describeCluster('the component for the Prometheus operator', NEEDS, () => {
   let cluster: Cluster;
+  let all: KubeObject[];
   let objects: KubeObject[];
 
   beforeAll(async () => {
@@ -27,14 +28,16 @@ await describeCluster('the component for the Prometheus operator', NEEDS, () => 
       components: [`${manifests}/components/monitoring`],
     };
     await writeFile(join(cluster.folder, 'kustomization.yaml'), JSON.stringify(kustomization));
-    const all = objectsOf(await cluster.kubectl(['kustomize', cluster.folder]));
+    all = objectsOf(await cluster.kubectl(['kustomize', cluster.folder]));
     objects = all.filter(({ apiVersion }) => apiVersion === 'monitoring.coreos.com/v1');
     await cluster.createNamespace(objects[0]!.metadata.namespace!);
   });
   afterAll(() => cluster?.stop());
 
   it('has no field that its CRDs do not know, and gets none by default', async () => {
-    expect(new Set(objects.map(({ kind }) => kind))).toEqual(new Set(['PrometheusRule', 'ServiceMonitor']));
+    expect(new Set(objects.map(({ kind }) => kind))).toEqual(
+      new Set(['PodMonitor', 'PrometheusRule', 'ServiceMonitor']),
+    );
     for (const object of objects) {
       const { body, warnings } = await cluster.api.createVerbosely(object, STRICT);
       expect(warnings).toEqual([]);
@@ -42,9 +45,35 @@ await describeCluster('the component for the Prometheus operator', NEEDS, () => 
     }
   });
 
-  it.each(['ServiceMonitor', 'PrometheusRule'])('would be refused for a mistake in the %s', async (kind) => {
-    const object = objects.find((one) => one.kind === kind)!;
-    const wrong = { ...object, spec: { ...(object['spec'] as object), intervall: '30s' } };
-    await expect(cluster.api.create(wrong, STRICT)).rejects.toThrow('unknown field "spec.intervall"');
+  it('has a dashboard with the label that Grafana looks for', async () => {
+    const dashboard = all.find(({ metadata }) => metadata.labels?.['grafana_dashboard'] === '1')!;
+    const { body } = await cluster.api.createVerbosely(dashboard, STRICT);
+    const { data } = body as KubeObject & { data: Record<string, string> };
+    expect(Object.keys(data)).toEqual(['quorumbridge-proxy.json']);
+    expect(JSON.parse(data['quorumbridge-proxy.json']!)).toMatchObject({ uid: 'quorumbridge-proxy' });
   });
+
+  it('is taken as it is for proxies that are not injected, by kubectl apply', async () => {
+    const file = join(MANIFESTS, 'components/monitoring/proxy.yaml');
+    await cluster.createNamespace('openstack');
+    const said = await cluster.kubectl(['apply', '--namespace', 'openstack', '--dry-run=server', '-f', file]);
+    expect(said).toContain('podmonitor.monitoring.coreos.com/quorumbridge-proxy created');
+    const sample = await cluster.kubectl([
+      'apply',
+      '--dry-run=server',
+      '--validate=strict',
+      '-f',
+      join(MANIFESTS, 'samples/proxy-deployment.yaml'),
+    ]);
+    expect(sample.trim().split('\n')).toHaveLength(5);
+  });
+
+  it.each(['ServiceMonitor', 'PodMonitor', 'PrometheusRule'])(
+    'would be refused for a mistake in the %s',
+    async (kind) => {
+      const object = objects.find((one) => one.kind === kind)!;
+      const wrong = { ...object, spec: { ...(object['spec'] as object), intervall: '30s' } };
+      await expect(cluster.api.create(wrong, STRICT)).rejects.toThrow('unknown field "spec.intervall"');
+    },
+  );
 });

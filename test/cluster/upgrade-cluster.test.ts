@@ -17,6 +17,8 @@ import type { WebhookProcess } from '../support/webhook-process.ts';
 const NAMESPACE = 'openstack';
 /** The garbage collector looks for new kinds, such as RabbitmqCluster, every 30 s, and may need two looks. */
 const GARBAGE_MS = 100_000;
+/** Of a test that waits for it. */
+const REMOVAL_TIMEOUT_MS = GARBAGE_MS + 50_000;
 const NEW_IMAGE = 'registry.example:5000/rabbitmq:4.2-management';
 
 interface PodSpec {
@@ -221,7 +223,7 @@ await describeCluster('the RabbitmqCluster that an upgrade makes', { operator: t
 
   it(
     'is the old one but for image, configuration and wipe-data, which comes first',
-    { timeout: 150_000 },
+    { timeout: REMOVAL_TIMEOUT_MS },
     async () => {
       const snapshot = await old('plain', { labels: { team: 'red' }, annotations: { 'example.com/a': 'b' } });
       const before = await readSet('plain');
@@ -303,55 +305,63 @@ await describeCluster('the RabbitmqCluster that an upgrade makes', { operator: t
     ['native', lacks('nativeSidecars')],
   ];
   for (const [mode, why] of modes)
-    it.skipIf(why !== '')(`has the proxy once, where the old one had it already: ${mode}${why}`, async () => {
-      const name = `proxied-${mode}`;
+    it.skipIf(why !== '')(
+      `has the proxy once, where the old one had it already: ${mode}${why}`,
+      async () => {
+        const name = `proxied-${mode}`;
+        const labels = { 'example.com/meets': 'webhook' };
+        const asking = { [ANNOTATION.enableProxy]: 'true', [ANNOTATION.sidecarMode]: mode };
+        const snapshot = await old(name, { labels, annotations: asking });
+        await remove(name);
+        const wanted = made(name, snapshot, true);
+        await cluster.api.create(wanted);
+        const stored = await cluster.api.read(clusterRef(name));
+        // The webhook finds what it would have made: nothing but the API server's own fields is new.
+        expect(stored['spec']).toEqual(wanted['spec']);
+        const { template } = (await readSet(name)).spec;
+        const all = [...template.spec.initContainers, ...template.spec.containers];
+        expect(namesOf(all).filter((each) => each === PROXY_CONTAINER)).toHaveLength(1);
+        expect(namesOf(template.spec.initContainers).slice(0, 3)).toEqual([
+          WIPE_CONTAINER,
+          SETUP_CONTAINER,
+          'tune',
+        ]);
+        expect(namesOf(template.spec.containers).slice(0, 2)).toEqual(['rabbitmq', 'metrics']);
+
+        const before = await readSet(name);
+        await reconcile(name, 'one');
+        await reconcile(name, 'two');
+        const after = await readSet(name);
+        expect(after.spec).toEqual(before.spec);
+        expect(after.metadata.generation).toBe(before.metadata.generation);
+      },
+      REMOVAL_TIMEOUT_MS,
+    );
+
+  it(
+    'gets the proxy that the old one had not, and loses it by the patch alone',
+    async () => {
       const labels = { 'example.com/meets': 'webhook' };
-      const asking = { [ANNOTATION.enableProxy]: 'true', [ANNOTATION.sidecarMode]: mode };
-      const snapshot = await old(name, { labels, annotations: asking });
-      await remove(name);
-      const wanted = made(name, snapshot, true);
-      await cluster.api.create(wanted);
-      const stored = await cluster.api.read(clusterRef(name));
-      // The webhook finds what it would have made: nothing but the API server's own fields is new.
-      expect(stored['spec']).toEqual(wanted['spec']);
-      const { template } = (await readSet(name)).spec;
-      const all = [...template.spec.initContainers, ...template.spec.containers];
-      expect(namesOf(all).filter((each) => each === PROXY_CONTAINER)).toHaveLength(1);
-      expect(namesOf(template.spec.initContainers).slice(0, 3)).toEqual([
-        WIPE_CONTAINER,
-        SETUP_CONTAINER,
-        'tune',
-      ]);
-      expect(namesOf(template.spec.containers).slice(0, 2)).toEqual(['rabbitmq', 'metrics']);
-
-      const before = await readSet(name);
-      await reconcile(name, 'one');
-      await reconcile(name, 'two');
-      const after = await readSet(name);
-      expect(after.spec).toEqual(before.spec);
-      expect(after.metadata.generation).toBe(before.metadata.generation);
-    });
-
-  it('gets the proxy that the old one had not, and loses it by the patch alone', async () => {
-    const labels = { 'example.com/meets': 'webhook' };
-    const snapshot = await old('switched', { labels });
-    await remove('switched');
-    await cluster.api.create(made('switched', snapshot, true));
-    const { template } = (await readSet('switched')).spec;
-    expect(namesOf(template.spec.containers)).toEqual(['rabbitmq', 'metrics', PROXY_CONTAINER]);
-    const config = await cluster.api.read<Stored & { data: Record<string, string> }>(
-      ref('v1', 'ConfigMap', 'switched-server-conf'),
-    );
-    expect(config.data['userDefinedConfiguration.conf']).toMatch(
-      /^quorum_queue\.property_equivalence\.relaxed_checks_on_redeclaration *= *true$/m,
-    );
-    await cluster.api.patch(clusterRef('switched'), injectPatch(false));
-    const after = await eventually('the StatefulSet without the proxy', async () => {
-      const { spec } = (await readSet('switched')).spec.template;
-      return !namesOf(spec.containers).includes(PROXY_CONTAINER) && spec;
-    });
-    expect(namesOf(after.initContainers)).toEqual([WIPE_CONTAINER, SETUP_CONTAINER, 'tune']);
-  });
+      const snapshot = await old('switched', { labels });
+      await remove('switched');
+      await cluster.api.create(made('switched', snapshot, true));
+      const { template } = (await readSet('switched')).spec;
+      expect(namesOf(template.spec.containers)).toEqual(['rabbitmq', 'metrics', PROXY_CONTAINER]);
+      const config = await cluster.api.read<Stored & { data: Record<string, string> }>(
+        ref('v1', 'ConfigMap', 'switched-server-conf'),
+      );
+      expect(config.data['userDefinedConfiguration.conf']).toMatch(
+        /^quorum_queue\.property_equivalence\.relaxed_checks_on_redeclaration *= *true$/m,
+      );
+      await cluster.api.patch(clusterRef('switched'), injectPatch(false));
+      const after = await eventually('the StatefulSet without the proxy', async () => {
+        const { spec } = (await readSet('switched')).spec.template;
+        return !namesOf(spec.containers).includes(PROXY_CONTAINER) && spec;
+      });
+      expect(namesOf(after.initContainers)).toEqual([WIPE_CONTAINER, SETUP_CONTAINER, 'tune']);
+    },
+    REMOVAL_TIMEOUT_MS,
+  );
 
   it('is what the RabbitMq declares after one patch, whatever webhook and operator add', async () => {
     const labels = { 'example.com/meets': 'webhook' };

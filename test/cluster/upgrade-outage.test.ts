@@ -10,7 +10,8 @@ import { Stage, clusterRef } from '../support/upgrade-stage.ts';
 const TARGET = { [ANNOTATION.targetVersion]: '4.2' };
 const SEED = { queues: [{ vhost: '/', name: 'orders', durable: true, auto_delete: false, arguments: {} }] };
 const NAMES = ['orphaned', 'handed-over', 'cut-off'];
-const LEASE_SECONDS = 4;
+/** Two thirds of it without an answer cost the Lease, also where the machine is busy. */
+const LEASE_SECONDS = 6;
 const OUTAGE_MS = 30_000;
 const LEASE = {
   apiVersion: 'coordination.k8s.io/v1',

@@ -1,4 +1,4 @@
-import { method } from './amqp-frames.ts';
+import { frame, method, shortstr } from './amqp-frames.ts';
 import { type Peer, ScriptedBroker, tuneArguments } from './peers.ts';
 import { start } from './upstream-broker.ts';
 
@@ -9,17 +9,30 @@ export interface Published {
   readonly body: string;
 }
 
-/** A broker that lets everybody in, opens and closes whatever is asked, and keeps what is published. */
+/**
+ * A broker that lets everybody in, opens and closes whatever is asked, keeps what is published, and has {@link message} in
+ * each queue.
+ */
 export class AnsweringBroker extends ScriptedBroker {
   readonly published: Published[] = [];
   heartbeats = 0;
   /** connection.tune-ok of each connection: channel_max. */
   readonly channelMaxima: number[] = [];
+  /** frame_max of each connection.tune-ok. */
+  readonly frameMaxima: number[] = [];
+  /** Octets of published messages' bodies. */
+  octets = 0;
+  /** The body that basic.get brings, in one frame. */
+  message: Uint8Array = new Uint8Array(0);
+  /** connection.start-ok of each connection. */
+  readonly startOks: Buffer[] = [];
   readonly #channelMax: number;
+  readonly #mechanisms: string | undefined;
 
-  constructor(channelMax = 2047) {
+  constructor(channelMax = 2047, mechanisms?: string) {
     super();
     this.#channelMax = channelMax;
+    this.#mechanisms = mechanisms;
     this.server.on('connection', () => this.#serve(this.peers.at(-1)!));
   }
 
@@ -30,7 +43,7 @@ export class AnsweringBroker extends ScriptedBroker {
         if (peer.received.length < 8) return;
         peer.received = peer.received.subarray(8);
         isGreeted = true;
-        peer.write(start());
+        peer.write(start(this.#mechanisms));
       }
       for (;;) {
         const size = peer.received.length < 7 ? Infinity : peer.received.readUInt32BE(3) + 8;
@@ -46,15 +59,19 @@ export class AnsweringBroker extends ScriptedBroker {
   #hear(peer: Peer, octets: Buffer): void {
     const channel = octets.readUInt16BE(1);
     if (octets[0] === 8) this.heartbeats++;
-    if (octets[0] === 3)
+    if (octets[0] === 3) {
+      this.octets += octets.length - 8;
       this.published.push({ at: performance.now(), body: octets.toString('utf8', 7, octets.length - 1) });
+    }
     if (octets[0] !== 1) return;
     switch (`${octets.readUInt16BE(7)}.${octets.readUInt16BE(9)}`) {
       case '10.11':
+        this.startOks.push(octets);
         peer.write(method(0, 10, 30, tuneArguments(131_072, this.#channelMax)));
         break;
       case '10.31':
         this.channelMaxima.push(octets.readUInt16BE(11));
+        this.frameMaxima.push(octets.readUInt32BE(13));
         break;
       case '10.40':
         peer.write(method(0, 10, 41, Buffer.of(0)));
@@ -71,7 +88,24 @@ export class AnsweringBroker extends ScriptedBroker {
       case '20.40':
         peer.write(method(channel, 20, 41));
         break;
+      case '60.70':
+        peer.write(got(channel, this.message));
+        break;
       default:
     }
   }
+}
+
+/** basic.get-ok with its content. */
+function got(channel: number, body: Uint8Array): Buffer {
+  const header = Buffer.alloc(14);
+  header.writeUInt16BE(60, 0);
+  header.writeBigUInt64BE(BigInt(body.length), 4);
+  const names = [shortstr(''), shortstr('q')];
+  const args = [Buffer.alloc(7), Buffer.of(1, 0), ...names, Buffer.alloc(4)];
+  return Buffer.concat([
+    method(channel, 60, 71, Buffer.concat(args)),
+    frame(2, channel, header),
+    frame(3, channel, body),
+  ]);
 }

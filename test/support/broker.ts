@@ -37,12 +37,19 @@ interface NodeLine {
   driver: string;
 }
 
+/** What `brokers.sh` has said since the start; the child keeps its last lines only. */
+interface Said {
+  nodes: number;
+  kills: number;
+}
+
 /** A running RabbitMQ node on loopback, with its own data; user and password guest. */
 export class Broker {
   readonly version: BrokerVersion;
   readonly #child: Child;
   readonly #folder: string;
   readonly #node: NodeLine;
+  readonly #said: Said;
   readonly #clean: () => Promise<void>;
 
   constructor(
@@ -50,9 +57,11 @@ export class Broker {
     child: Child,
     folder: string,
     node: NodeLine,
+    said: Said,
     clean: () => Promise<void>,
   ) {
     this.version = version;
+    this.#said = said;
     this.#child = child;
     this.#folder = folder;
     this.#node = node;
@@ -116,12 +125,9 @@ export class Broker {
 
   /** Ends the node at once, without a word to anybody; its data stay, and `restart` starts it again. */
   async kill(): Promise<void> {
-    const isDead = (line: string) => line === 'killed';
-    const before = this.#child.lines.filter(isDead).length;
+    const before = this.#said.kills;
     this.#child.write('kill\n');
-    await this.#child.waitFor('end', START_TIMEOUT_MS, (lines) =>
-      lines.filter(isDead).length > before ? true : undefined,
-    );
+    await this.#child.waitFor('end', START_TIMEOUT_MS, () => this.#said.kills > before || undefined);
   }
 
   /** All that it has logged, on the disk of a node that no Docker engine runs. */
@@ -154,12 +160,11 @@ export class Broker {
   }
 
   async #again(request: 'restart' | 'replace', settings: BrokerSettings): Promise<void> {
-    const answered = countAnswers(this.#child.lines);
+    const before = this.#said.nodes;
     await writeSettings(this.#folder, settings);
     this.#child.write(`${request}\n`);
-    await this.#child.waitFor(`answer after its ${request}`, START_TIMEOUT_MS, (lines) =>
-      countAnswers(lines) > answered ? true : undefined,
-    );
+    const isUp = () => this.#said.nodes > before || undefined;
+    await this.#child.waitFor(`answer after its ${request}`, START_TIMEOUT_MS, isUp);
   }
 }
 
@@ -173,10 +178,13 @@ export async function startBroker(version: BrokerVersion, settings: BrokerSettin
   const options = ['--conf', paths.conf, '--advanced', paths.advanced];
   if (settings.plugins !== undefined) options.push('--plugins', settings.plugins.join(','));
   if (settings.join !== undefined) options.push('--join', String(settings.join.port));
+  const said: Said = { nodes: 0, kills: 0 };
   const child = new Child(`RabbitMQ ${version}`, SCRIPT, ['run', version, ...options], {
     ownSession: true,
     onLine: (line, stream) => {
       if (stream === 'stderr') settings.onProgress?.(line);
+      if (line.startsWith('broker ')) said.nodes += 1;
+      if (line === 'killed') said.kills += 1;
     },
   });
   const clean = async () => {
@@ -188,7 +196,7 @@ export async function startBroker(version: BrokerVersion, settings: BrokerSettin
     const node = await child.waitFor('answer', FETCH_TIMEOUT_MS + START_TIMEOUT_MS, (lines) =>
       lines.map(parseNodeLine).find((parsed) => parsed !== undefined),
     );
-    return new Broker(version, child, folder, node, clean);
+    return new Broker(version, child, folder, node, said, clean);
   } catch (error) {
     await clean();
     throw error;
@@ -275,8 +283,4 @@ function parseNodeLine(line: string): NodeLine | undefined {
     seconds: Number(fields.get('seconds')),
     driver: fields.get('driver') ?? '',
   };
-}
-
-function countAnswers(lines: readonly string[]): number {
-  return lines.filter((line) => line.startsWith('broker ')).length;
 }

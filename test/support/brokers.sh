@@ -169,9 +169,10 @@ node() { # PORT: the node's folder
 pids() { # everything that the node started: found by its environment, never by a name
   grep -lzxF "QUORUMBRIDGE_NODE=$DIR" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 || true
 }
-started() {
-  if [ "$DRIVER" = docker ]; then [ -n "$(docker ps -q -f "name=^quorumbridge-$PORT\$" 2>/dev/null)" ]
-  else kill -0 "$(cat "$DIR/pid" 2>/dev/null || echo x)" 2>/dev/null; fi
+started() { # what has ended stays in /proc as a zombie until process 1 has taken notice, which may be late
+  local stat
+  if [ "$DRIVER" = docker ]; then [ -n "$(docker ps -q -f "name=^quorumbridge-$PORT\$" 2>/dev/null)" ]; return; fi
+  stat=$(cat "/proc/$(cat "$DIR/pid" 2>/dev/null || echo x)/stat" 2>/dev/null) && [[ "$stat" != *') Z '* ]]
 }
 lives() { started && { [ "$DRIVER" = docker ] || [ -n "$(pids)" ]; }; } # a pid may have passed to a stranger
 
@@ -240,6 +241,7 @@ RABBITMQ_CTL_DIST_PORT_MAX=$((PORT + 9))
 RABBITMQ_SCHEDULER_BIND_TYPE=u
 RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none'
 RUNNING_UNDER_SYSTEMD=true
+ERL_CRASH_DUMP_SECONDS=0
 ERL_EPMD_PORT=$((${JOIN:-PORT} + 5))
 ERL_EPMD_ADDRESS=127.0.0.1
 ENV

@@ -21,6 +21,8 @@ const labelsBy = (helper: string): string =>
   `  labels:\n    {{- include "quorumbridge.${helper}" . | nindent 4 }}\n`;
 const LABELS = labelsBy('labels');
 const RECONCILER_LABELS = labelsBy('reconcilerLabels');
+const PROXY_LABELS =
+  '  labels:\n    app.kubernetes.io/name: quorumbridge-proxy\n    app.kubernetes.io/part-of: quorumbridge\n';
 const CLUSTER_WIDE = /^kind: (?:ClusterRole|ClusterRoleBinding|\w+WebhookConfiguration)$/m;
 
 const webhookEdits = (entries: number): Edit[] => [
@@ -56,7 +58,7 @@ const API_SERVER_PORTS: Edit = [
   1,
 ];
 
-/** What a ServiceMonitor and a PrometheusRule get, which have these labels. */
+/** What a ServiceMonitor or PodMonitor and a PrometheusRule get, which have these labels. */
 const monitoringEdits = (labels: string): Edit[] => [
   // Prometheus has templates of its own, which Helm has to leave as they are.
   [/\{\{ ([$].*?) \}\}/g, '{{`{{ $1 }}`}}'],
@@ -199,6 +201,11 @@ const TEMPLATES: Readonly<Record<string, Source>> = {
     condition: 'and .Values.reconciler.enabled .Values.monitoring.enabled',
     edits: monitoringEdits(RECONCILER_LABELS),
   },
+  'proxy-monitoring.yaml': {
+    files: ['components/monitoring/proxy.yaml'],
+    condition: 'and .Values.monitoring.enabled .Values.monitoring.proxies',
+    edits: monitoringEdits(PROXY_LABELS),
+  },
 };
 
 function applied(text: string, [find, replacement, times]: Edit): string {
@@ -211,11 +218,12 @@ function applied(text: string, [find, replacement, times]: Edit): string {
   return parts === undefined ? text.replaceAll(new RegExp(find, 'g'), replacement) : parts.join(replacement);
 }
 
-/** One object: its labels by the helper, and the release's namespace where it belongs to one. */
+/** One object: its labels by the helper of its program, and the release's namespace where it belongs to one. */
 function placed(document: string): string {
-  const labelled = document.replace(/^ {2}labels:\n(?: {4}.*\n)+/m, (labels) =>
-    labels.includes(INSTALL.reconciler) ? RECONCILER_LABELS : LABELS,
-  );
+  const labelled = document.replace(/^ {2}labels:\n(?: {4}.*\n)+/m, (labels) => {
+    if (labels === PROXY_LABELS) return labels;
+    return labels.includes(INSTALL.reconciler) ? RECONCILER_LABELS : LABELS;
+  });
   if (CLUSTER_WIDE.test(labelled)) return labelled;
   return labelled.replace(/^metadata:\n {2}name: .*\n/m, (start) => `${start}  namespace: ${NAMESPACE}\n`);
 }

@@ -1,15 +1,27 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { HOME } from './processes.ts';
 
-/** Where Debian and others put it. */
-const PROGRAMS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
+const NAMES = ['chromium', 'chromium-browser', 'google-chrome', 'chromium-headless-shell'];
 
-/** The browser's program; undefined where there is none (Debian: apt-get install chromium). */
-export const CHROMIUM = PROGRAMS.find((program) => existsSync(program));
+/**
+ * Finds a browser: one that is installed, else one that is fetched into the cache.
+ * @returns its program, and why there is none: empty where there is one
+ */
+export async function findChromium(): Promise<{ program: string; why: string }> {
+  const folders = (process.env['PATH'] ?? '').split(delimiter);
+  const installed = folders.flatMap((folder) => NAMES.map((name) => join(folder, name))).find(existsSync);
+  if (installed !== undefined) return { program: installed, why: '' };
+  return promisify(execFile)(join(HOME, 'test/support/chromium.sh')).then(
+    ({ stdout }) => ({ program: stdout.trim(), why: '' }),
+    ({ stderr = '' }: { stderr?: string }) => ({ program: '', why: stderr.trim().split('\n').at(-1)! }),
+  );
+}
 
 interface Reply {
   readonly id?: number;
@@ -36,16 +48,18 @@ export class Browser implements AsyncDisposable {
     socket.addEventListener('message', ({ data }) => this.#heard(JSON.parse(String(data)) as Reply));
   }
 
-  static async start(): Promise<Browser> {
+  /** @param program of {@link findChromium} */
+  static async start(program: string): Promise<Browser> {
     const folder = mkdtempSync(join(tmpdir(), 'chromium-'));
     const child = spawn(
-      CHROMIUM!,
+      program,
       [
         '--headless=new',
         '--no-sandbox',
         '--disable-gpu',
         '--disable-dev-shm-usage',
         '--no-first-run',
+        '--hide-scrollbars',
         '--disable-background-networking',
         '--remote-debugging-port=0',
         `--user-data-dir=${folder}`,
@@ -114,7 +128,7 @@ export class Browser implements AsyncDisposable {
   }
 
   /** Waits until an expression in the page is true. */
-  async until(expression: string, milliseconds = 10_000): Promise<void> {
+  async until(expression: string, milliseconds = 30_000): Promise<void> {
     const deadline = Date.now() + milliseconds;
     while (!(await this.value<boolean>(`Boolean(${expression})`))) {
       if (Date.now() > deadline) {

@@ -7,6 +7,8 @@ import { WireClient } from './wire-client.ts';
 
 /** Publishers of each kind. */
 const ABREAST = 2;
+/** Milliseconds between two messages: what piles up while the broker is away is read by `conclude`, one by one. */
+const PAUSE = 20;
 /** Messages that show that a publisher has got on. */
 const PROGRESS = 50;
 
@@ -22,12 +24,12 @@ export async function startCrew(port: number, name: string) {
   const open = Array.from({ length: ABREAST }, (_, at) => `${name} ${at}`);
   await declareQueues(port, fed, ...open);
   const consumer = await SteadyConsumer.start(check, port, `${name} consumer`, fed);
-  const feeder = await SteadyPublisher.asking(check, port, `${name} feeder`, fed);
+  const feeder = await SteadyPublisher.asking(check, port, `${name} feeder`, fed, { pause: PAUSE });
   const plain: SteadyPublisher[] = [];
   const asking = [feeder];
   for (const queue of open) {
-    plain.push(await SteadyPublisher.plain(check, port, `${queue} plain`, queue));
-    asking.push(await SteadyPublisher.asking(check, port, `${queue} asking`, queue));
+    plain.push(await SteadyPublisher.plain(check, port, `${queue} plain`, queue, { pause: PAUSE }));
+    asking.push(await SteadyPublisher.asking(check, port, `${queue} asking`, queue, { pause: PAUSE }));
   }
   const idle = await WireClient.connect(port);
   await idle.channel(1);
@@ -59,7 +61,7 @@ export async function startCrew(port: number, name: string) {
      * @param direct port of the broker
      */
     async conclude(direct: number, losses: number): Promise<string[]> {
-      for (const publisher of [...plain, ...asking]) await publisher.stop();
+      await Promise.all([...plain, ...asking].map(async (publisher) => publisher.stop()));
       if (consumer.client.end === undefined)
         await until(`${name}: what was fed`, () => feeder.messages.arrived >= feeder.messages.confirmed);
       await consumer.stop();

@@ -55,18 +55,23 @@ die() { printf 'kube-install.sh: %s\n' "$*" >&2; exit 1; }
 bad() { printf "kube-install.sh: %s (see 'kube-install.sh --help')\n" "$*" >&2; exit 2; }
 
 known() { # NAME: its module, what it is pinned to, and where it is kept
+  CRDS='' # of the Prometheus operator
   case "$1" in
     control-plane) MODULE=$HERE/kube MAIN=k8s.io/kubernetes ;;
     operator) MODULE=$HERE/kube/operator MAIN=github.com/rabbitmq/cluster-operator/v2 ;;
     cert-manager) MODULE=$HERE/kube/cert-manager MAIN=github.com/cert-manager/cert-manager ;;
-    monitoring) MODULE=$HERE/kube/monitoring MAIN=github.com/prometheus-operator/prometheus-operator ;;
+    monitoring)
+      MODULE=$HERE/kube/monitoring MAIN=github.com/prometheus-operator/prometheus-operator
+      CRDS='podmonitors prometheusrules servicemonitors'
+      ;;
     *) bad "unknown name '$1', want one of: $NAMES" ;;
   esac
   VERSION=$(awk -v main="$MAIN" '{ sub(/^require /, "") } $1 == main && $2 ~ /^v/ { print $2; exit }' "$MODULE/go.mod")
   [ -n "$VERSION" ] || die "$MODULE/go.mod requires no $MAIN"
   FOLDER=$CACHE/$1-$VERSION
   STAMP=$FOLDER/installed
-  PINNED=$(grep -v '^//' "$MODULE/go.mod" | cksum) # another pin may change without the version
+  # Another pin, or what is taken of it, may change without the version.
+  PINNED=$({ grep -v '^//' "$MODULE/go.mod"; printf %s "$CRDS"; } | cksum)
 }
 installed() { [ "$(cat "$STAMP" 2>/dev/null)" = "$PINNED" ]; }
 
@@ -186,9 +191,10 @@ build_cert_manager() { # INTO; the labels of its CRDs are for Helm to fill in
 }
 
 build_monitoring() { # INTO
-  local crds=example/prometheus-operator-crd/monitoring.coreos.com_
+  local folder name
   job module_download || return 1
-  cat "$(module_folder "$MAIN")/$crds"{servicemonitors,prometheusrules}.yaml >"$1/crds.yaml"
+  folder=$(module_folder "$MAIN")/example/prometheus-operator-crd
+  for name in $CRDS; do cat "$folder/monitoring.coreos.com_$name.yaml"; done >"$1/crds.yaml"
 }
 
 install_one() { # NAME

@@ -1,5 +1,5 @@
 // `npm run manifests`: brings the generated files below manifests/ up to date (the CRD by common/crd.ts, the chart's
-// templates by the kustomize base) and renders dist/install.yaml, the one file for `kubectl apply -f`.
+// templates and dashboard by the kustomize base and its components) and renders dist/install.yaml, the one file for `kubectl apply -f`.
 import { execFile } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
@@ -21,7 +21,14 @@ const RELEASE = 'quorumbridge';
 export function generatedFiles(): Map<string, string> {
   const crd = `# Made by \`npm run manifests\` from common/crd.ts.\n${stringify(RABBITMQ_CRD, { lineWidth: 100 })}`;
   const templates = [...chartTemplates()].map(([name, text]) => [`chart/templates/${name}`, text] as const);
-  return new Map([['crd/rabbitmqs.yaml', crd], ['chart/crds/rabbitmqs.yaml', crd], ...templates]);
+  // Helm reads only what is in the chart.
+  const dashboard = readFileSync(join(MANIFESTS, 'components/monitoring/dashboard.json'), 'utf8');
+  return new Map([
+    ['crd/rabbitmqs.yaml', crd],
+    ['chart/crds/rabbitmqs.yaml', crd],
+    ['chart/dashboard.json', dashboard],
+    ...templates,
+  ]);
 }
 
 /** A folder with helm and kubectl, fetched when the cache has none; rejects with the reason where that can't be done. */

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import net, { type AddressInfo, type Socket } from 'node:net';
 import { PassThrough } from 'node:stream';
+import { readConfig } from '../../common/config-file.ts';
 import { createLogger } from '../../common/log.ts';
 import { resolveOptions } from '../../common/resolve.ts';
 import { startProxy, type RunningProxy } from '../../proxy/main.ts';
@@ -128,14 +129,27 @@ export interface TestProxy extends AsyncDisposable {
   metric(name: string): Promise<string[]>;
 }
 
-/** Starts a proxy on ports of the system's choice. `flags` are options by camelCase property, as on a command line. */
+/**
+ * Starts a proxy on ports of the system's choice, or, with the flag `config`, of that file's. `flags` are options by
+ * camelCase property, as on a command line.
+ */
 export async function startTestProxy(flags: Record<string, string | string[] | boolean>): Promise<TestProxy> {
-  const sources = { flags: { listen: ['127.0.0.1:0'], adminListen: '127.0.0.1:0', ...flags }, env: {} };
-  const { values } = resolveOptions(proxyOptions, sources);
+  const defaults = { listen: ['127.0.0.1:0'], adminListen: '127.0.0.1:0' };
+  const { config } = flags;
+  const file = typeof config === 'string' ? config : undefined;
+  const read = () =>
+    resolveOptions(proxyOptions, {
+      flags: { ...(file === undefined ? defaults : {}), ...flags },
+      env: {},
+      file: file === undefined ? undefined : readConfig(file),
+    });
   const destination = new PassThrough();
   let text = '';
   destination.on('data', (chunk: Buffer) => (text += chunk.toString()));
-  const proxy = await startProxy(values, createLogger({ name: 'proxy', level: 'debug', destination }));
+  const proxy = await startProxy(
+    { table: proxyOptions, file, read },
+    createLogger({ name: 'proxy', level: 'debug', destination }),
+  );
   return {
     proxy,
     port: proxy.listeners[0]!.address.port,
@@ -170,9 +184,10 @@ export async function openThrough(
   port: number,
   frameMax = 131_072,
   channelMax = 2047,
+  connect: (port: number) => Promise<Peer> = connectPeer,
 ): Promise<{ client: Peer; upstream: Peer }> {
   const arriving = broker.next();
-  const client = await connectPeer(port);
+  const client = await connect(port);
   client.write(HEADER);
   const upstream = await arriving;
   await upstream.take(8);

@@ -49,6 +49,8 @@ const METHODS: Record<string, [name: string, ...fields: ('octet' | 'word' | 'lon
 /** The methods that a body follows. */
 const WITH_CONTENT = new Set(['60.50', '60.60', '60.71']);
 
+const FRAME_MAX = 131_072;
+
 /** connection.start and connection.tune. */
 const START = 0x000a_000a;
 const TUNE = 0x000a_001e;
@@ -69,6 +71,8 @@ export interface RawOptions {
   readonly channelMax?: number;
   /** channel_max of connection.tune-ok, whatever is offered. */
   readonly askedChannels?: number;
+  /** frame_max of connection.tune-ok, whatever is offered; else 131072, where no less is offered. */
+  readonly askedFrames?: number;
   /** The client's capability consumer_cancel_notify: default true. */
   readonly cancelNotify?: boolean;
   /** Its capability authentication_failure_close, to be told why it isn't let in: default true. */
@@ -92,6 +96,8 @@ export class RawClient implements AsyncDisposable {
   readonly #peer: Peer;
   readonly #heard: Heard[] = [];
   #heartbeats = 0;
+  /** Octets of the longest frame that came. */
+  longest = 0;
   /** A method whose content is under way. */
   #content: { heard: Heard; left: number; body: Buffer } | undefined;
 
@@ -122,7 +128,7 @@ export class RawClient implements AsyncDisposable {
     const tune = await this.#expect(TUNE);
     const tuneOk = Buffer.alloc(8);
     tuneOk.writeUInt16BE(options.askedChannels ?? Math.min(tune.readUInt16BE(11), channelMax), 0);
-    tuneOk.writeUInt32BE(131_072, 2);
+    tuneOk.writeUInt32BE(options.askedFrames ?? Math.min(tune.readUInt32BE(13) || FRAME_MAX, FRAME_MAX), 2);
     tuneOk.writeUInt16BE(heartbeat, 6);
     const open = Buffer.concat([shortstr(virtualHost), Buffer.alloc(2)]);
     peer.write(method(0, 10, 31, tuneOk), method(0, 10, 40, open));
@@ -205,6 +211,15 @@ export class RawClient implements AsyncDisposable {
     this.#peer.socket.destroy();
   }
 
+  /** Takes nothing from its socket, until {@link resume}. */
+  pause(): void {
+    this.#peer.socket.pause();
+  }
+
+  resume(): void {
+    this.#peer.socket.resume();
+  }
+
   /** Goes without a word: TCP reset; with TLS its end. */
   reset(): void {
     const { socket } = this.#peer;
@@ -276,7 +291,10 @@ export class RawClient implements AsyncDisposable {
     for (;;) {
       const { received } = peer;
       const size = received.length < 7 ? Infinity : received.readUInt32BE(3) + 8;
-      if (received.length >= size) return peer.take(size);
+      if (received.length >= size) {
+        this.longest = Math.max(this.longest, size);
+        return peer.take(size);
+      }
       if (peer.ended || peer.closed) return Buffer.alloc(3);
       const left = deadline - Date.now();
       if (left <= 0) throw new Error(`nothing more came; heard: ${JSON.stringify(this.#heard)}`);
@@ -298,7 +316,7 @@ async function connectTls(port: number, options: tls.ConnectionOptions): Promise
 }
 
 /** connection.start-ok with the client's capabilities. */
-function startOk(options: RawOptions): Buffer {
+export function startOk(options: RawOptions): Buffer {
   const { cancelNotify = true, failureClose = true, user = 'guest', password = 'guest', name } = options;
   const plain = { mechanism: 'PLAIN', response: Buffer.from(`\0${user}\0${password}`) };
   const { mechanism, response } = options.sasl ?? plain;

@@ -1,4 +1,5 @@
 // Finds secrets in output, in whatever way they may have been written.
+import { createPrivateKey } from 'node:crypto';
 
 /** Where a secret was found: its name, and how it was written. */
 export interface Find {
@@ -18,14 +19,20 @@ function base64Forms(octets: Buffer): string[] {
   });
 }
 
-/** All ways of writing a secret that are looked for, by name. */
-export function formsOf(secret: string): [form: string, text: string][] {
+/** All ways of writing a secret that are looked for, by name: a text, or octets that are none. */
+export function formsOf(secret: string | Uint8Array): [form: string, text: string][] {
   const octets = Buffer.from(secret);
   const hex = octets.toString('hex');
+  const asText: [string, string][] =
+    typeof secret === 'string'
+      ? [
+          ['plain', secret],
+          ['JSON', JSON.stringify(secret).slice(1, -1)],
+          ['URL', encodeURIComponent(secret)],
+        ]
+      : [];
   return [
-    ['plain', secret],
-    ['JSON', JSON.stringify(secret).slice(1, -1)],
-    ['URL', encodeURIComponent(secret)],
+    ...asText,
     ...base64Forms(octets).map((text, at): [string, string] => [`base64, ${at} octets behind`, text]),
     ...base64Forms(octets).map((text, at): [string, string] => [
       `base64url, ${at} octets behind`,
@@ -38,8 +45,30 @@ export function formsOf(secret: string): [form: string, text: string][] {
   ];
 }
 
+/** What is secret of a private key: the lines of its PEM, and its numbers. */
+export function secretsOfKey(name: string, pem: string): Record<string, string | Uint8Array> {
+  const lines = pem.split('\n').filter((line) => line.length >= 32 && !line.startsWith('-----'));
+  const { d, p, q } = createPrivateKey(pem).export({ format: 'jwk' });
+  const numbers = Object.entries({ d, p, q }).filter(([, number]) => number !== undefined);
+  return Object.fromEntries<string | Uint8Array>([
+    ...lines.map((line, at) => [`${name}, line ${at + 1}`, line] as const),
+    ...numbers.map(([which, number]) => [`${name}, ${which}`, Buffer.from(number!, 'base64url')] as const),
+  ]);
+}
+
+/** The secrets in a file of Node's --tls-keylog: label, random of the client, secret, a line for each. */
+export function secretsOfTls(log: string): Record<string, Uint8Array> {
+  const lines = log.split('\n').filter((line) => /^\w+ [0-9a-f]+ [0-9a-f]+$/.test(line));
+  return Object.fromEntries(
+    lines.map((line, at) => [
+      `TLS ${at + 1}, ${line.split(' ')[0]}`,
+      Buffer.from(line.split(' ')[2]!, 'hex'),
+    ]),
+  );
+}
+
 /** The secrets that are in the text, by the names that they have in `secrets`. */
-export function secretsIn(text: string, secrets: Readonly<Record<string, string>>): Find[] {
+export function secretsIn(text: string, secrets: Readonly<Record<string, string | Uint8Array>>): Find[] {
   return Object.entries(secrets).flatMap(([secret, value]) =>
     formsOf(value)
       .filter(([, written]) => text.includes(written))

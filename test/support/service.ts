@@ -9,6 +9,8 @@ import { HOME } from './processes.ts';
 
 const READY_TIMEOUT_MS = 30_000;
 const STOP_TIMEOUT_MS = 10_000;
+/** The connection isn't kept for the next request: who counts descriptors counts no idle ones. */
+const CLOSES = { connection: 'close' };
 
 export class Service {
   readonly pid: number;
@@ -50,9 +52,10 @@ export class Service {
     while (Date.now() < deadline) {
       if (this.#ended) throw new Error(`${this.#name} ended at once:\n${this.#tail()}`);
       try {
-        const response = await fetch(url, { signal: AbortSignal.timeout(2000) });
+        const response = await fetch(url, { signal: AbortSignal.timeout(2000), headers: CLOSES });
+        const body = await response.text();
         if (response.status === 200) return;
-        last = `${response.status}: ${(await response.text()).trim()}`;
+        last = `${response.status}: ${body.trim()}`;
       } catch (error) {
         last = String((error as Error).cause ?? error);
       }
@@ -84,6 +87,7 @@ export class Service {
 
 /** A proxy of its own process, as `quorumbridge proxy` runs it. */
 export interface ProxyProcess extends AsyncDisposable {
+  pid: number;
   /** Plain AMQP on 127.0.0.1. */
   port: number;
   /** Such as http://127.0.0.1:12345, with /livez, /readyz and /metrics. */
@@ -117,6 +121,7 @@ export async function startProxyProcess(backendPort: number, args: string[] = []
     throw error;
   }
   return {
+    pid: service.pid,
     port,
     adminUrl: `http://${admin}`,
     log: () => readFileSync(service.logFile, 'utf8'),

@@ -79,6 +79,8 @@ export class SharedUpstream {
 
 /** A client that publishes with confirms and consumes what it published, one message after the other, until it is stopped. */
 export class Bystander implements AsyncDisposable {
+  /** Milliseconds of each message so far, from its publish until it was confirmed and had come. */
+  readonly roundTrips: number[] = [];
   readonly #client: RawClient;
   readonly #work: Promise<void>;
   #rounds = 0;
@@ -125,9 +127,11 @@ export class Bystander implements AsyncDisposable {
     for (; !this.#stopping; this.#rounds++) {
       const body = `${queue} ${this.#rounds}`;
       const tag = this.#rounds + 1;
+      const began = performance.now();
       const heard = [await this.#client.ask(basicPublish(1, queue, body)), await this.#client.hear(2)].join();
       if (heard !== `basic.ack ${tag},basic.deliver bystander ${tag} 0 ${body}`)
         throw new Error(`the bystander at ${queue} heard: ${heard}`);
+      this.roundTrips.push(performance.now() - began);
       this.#client.send(basicAck(2, tag));
       await new Promise((resolve) => setTimeout(resolve, 10));
     }

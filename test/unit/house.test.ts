@@ -20,11 +20,12 @@ const rooms: Readonly<Record<string, House>> = {
   amqp: { rooms: [], packages: [] },
   proxy: { rooms: ['amqp', 'common'], packages: [] },
   webhook: { rooms: ['common', 'certs'], packages: ['fastify', 'fast-json-patch', 'typebox', 'yaml'] },
-  reconciler: { rooms: ['common'], packages: [] },
+  reconciler: { rooms: ['common', 'messaging'], packages: [] },
+  messaging: { rooms: ['common'], packages: ['amqplib', 'yaml'] },
   common: { rooms: [], packages: ['close-with-grace', 'pino', 'prom-client', 'yaml'] },
   certs: { rooms: ['common'], packages: ['@peculiar/x509', 'reflect-metadata'] },
   cli: {
-    rooms: ['amqp', 'proxy', 'webhook', 'reconciler', 'common', 'certs'],
+    rooms: ['amqp', 'proxy', 'webhook', 'reconciler', 'messaging', 'common', 'certs'],
     packages: ['commander', 'yaml'],
   },
 };

@@ -16,7 +16,7 @@ async function run(
     import { onShutdown } from '${room}shutdown.ts';
     const log = createLogger({ name: 'test', level: 'info' });
     setInterval(() => {}, 1000);
-    onShutdown({ log, timeoutMs: 300, close: ${close} });
+    onShutdown({ log, timeoutMs: () => 300, close: ${close} });
     log.info('ready');
     ${body}
   `;

@@ -111,10 +111,29 @@ describe.skipIf(why !== '')(`the chart and the overlays${why}`, { timeout: 60_00
 
   it('can go without the reconciler, where the infra operator does its work', async () => {
     const overlaid = await overlay('self-signed', 'monitoring', 'high-availability', 'without-reconciler');
-    expect(overlaid).toHaveLength(19);
+    expect(overlaid).toHaveLength(22);
     expect(JSON.stringify(overlaid)).not.toContain(INSTALL.reconciler);
     const without = await chart(...HA, 'monitoring.enabled=true', 'reconciler.enabled=false');
     expect(byName(without)).toEqual(byName(withoutNamespace(overlaid)));
+  });
+
+  it('can go without what watches proxies, and without the dashboard', async () => {
+    const monitored = ['monitoring.enabled=true', 'monitoring.labels.release=prometheus'];
+    const names = async (...values: string[]): Promise<string[]> =>
+      (await chart(...monitored, ...values)).map(({ kind, metadata }) => `${kind} ${metadata.name}`);
+    const all = await names();
+    const without = await names('monitoring.proxies=false', 'monitoring.dashboard=false');
+    expect(all.filter((name) => !without.includes(name)).sort()).toEqual([
+      'ConfigMap quorumbridge-proxy-dashboard',
+      'PodMonitor quorumbridge-proxy',
+      'PrometheusRule quorumbridge-proxy',
+    ]);
+    const labelled = (await chart(...monitored)).filter(({ metadata }) => metadata.labels?.['release']);
+    expect(labelled.map(({ kind }) => kind).sort()).toEqual([
+      'PodMonitor',
+      ...Array<string>(3).fill('PrometheusRule'),
+      ...Array<string>(2).fill('ServiceMonitor'),
+    ]);
   });
 
   it('can be had with images of another registry, as the documentation shows', async () => {

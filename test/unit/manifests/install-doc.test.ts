@@ -5,7 +5,7 @@ import { RABBITMQ_CRD } from '../../../common/crd.ts';
 import packageJson from '../../../package.json' with { type: 'json' };
 import { MANIFESTS } from '../../support/manifests.ts';
 import { HOME } from '../../support/processes.ts';
-import { type PrometheusRule, objectsIn } from './sources.ts';
+import { objectsIn } from './sources.ts';
 
 const doc = readFileSync(join(HOME, 'docs/install.md'), 'utf8');
 
@@ -62,18 +62,6 @@ describe('docs/install.md', () => {
       return `| \`${path.join('.')}\` | ${shown(defaultOf(path))} | ${description}${among} |`;
     });
     expect(rows('| value | default | meaning |')).toEqual(expected);
-  });
-
-  it('has exactly the alerts', () => {
-    const rules = objectsIn(
-      'components/monitoring/prometheus-rule.yaml',
-      'components/monitoring/reconciler.yaml',
-    ).filter(({ kind }) => kind === 'PrometheusRule') as PrometheusRule[];
-    const expected = rules
-      .flatMap(({ spec }) => spec.groups.flatMap((group) => group.rules))
-      .map(({ alert, labels }) => `| \`${alert}\` | ${labels.severity} |`);
-    const found = rows('| alert | severity | meaning |').map((row) => /^\| `\w+` \| \w+ \|/.exec(row)?.[0]);
-    expect(found).toEqual(expected);
   });
 
   it('has the columns of kubectl get', () => {

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Alert } from '../../support/docs/alerts.ts';
 import type { KubeObject } from '../../support/kube-api.ts';
 import { MANIFESTS, objectsOf } from '../../support/manifests.ts';
 
@@ -67,14 +68,6 @@ export interface Deployment extends KubeObject {
     };
     [key: string]: unknown;
   };
-}
-
-export interface Alert {
-  alert: string;
-  expr: string;
-  for?: string;
-  labels: { severity: string };
-  annotations: { summary: string; description: string };
 }
 
 export interface PrometheusRule extends KubeObject {

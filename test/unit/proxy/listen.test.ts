@@ -6,10 +6,12 @@ import { join } from 'node:path';
 import tls from 'node:tls';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { makeCa, makeClientCertificate, makeServingCertificate } from '../../../certs/certificates.ts';
+import { connectionClose } from '../../support/amqp-methods.ts';
 import {
   connectPeer,
   HEADER,
   method,
+  openThrough,
   Peer,
   ScriptedBroker,
   startTestProxy,
@@ -114,6 +116,28 @@ describe('a TLS listener', () => {
     await expect
       .poll(() => proxy.metric('quorumbridge_proxy_errors_total{code="CLIENT_TLS",class="permanent"}'))
       .toEqual([' 1']);
+  });
+
+  it.each([
+    ['before a word', Buffer.alloc(0)],
+    ['within its handshake', Buffer.from('1603010200010001fc0303', 'hex')],
+  ])('lets a client go at once that ends its side %s', async (_when, octets) => {
+    const proxy = await tlsProxy({ handshakeTimeout: '1h' });
+    const probe = await connectPeer(proxy.port);
+    probe.socket.end(octets);
+    await probe.until('the end', ({ ended, closed }) => ended || closed, 15_000);
+    await expect.poll(() => proxy.metric('quorumbridge_proxy_connections_active')).toEqual([' 0']);
+  });
+
+  it('still answers a client that ends its side behind connection.close', async () => {
+    const proxy = await tlsProxy();
+    const connect = async (port: number) => new Peer(tls.connect({ host: '127.0.0.1', port, ca: ca.cert }));
+    const { client, upstream } = await openThrough(broker, proxy.port, 131_072, 2047, connect);
+    client.socket.end(connectionClose());
+    await upstream.frame();
+    upstream.write(method(0, 10, 51));
+    expect(await client.frame()).toEqual(method(0, 10, 51));
+    client.socket.destroy();
   });
 
   it('with --tls-ca refuses clients without a certificate and those with a wrong one', async () => {

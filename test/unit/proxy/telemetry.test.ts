@@ -24,7 +24,8 @@ const NAME = 'quorumbridge_proxy_';
 const PATIENCE = { timeout: 15_000 };
 
 function told(virtualHost: string, user: string): Told {
-  return { identity: { ...NOBODY, user }, virtualHost, rewrites: {}, changes: {}, closeSeen: true };
+  const identity = { ...NOBODY, user };
+  return { identity, brokerUser: undefined, virtualHost, rewrites: {}, changes: {}, closeSeen: true };
 }
 
 function account(stats: Stats, id: number): Account {

@@ -1,9 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { RABBITMQ_CRD, type Schema } from '../../../common/crd.ts';
-import { createMetrics } from '../../../common/metrics.ts';
 import { LEASE_TIMES } from '../../../reconciler/lease.ts';
-import { ReconcilerStats, registerMetrics } from '../../../reconciler/metrics.ts';
 import { BACKOFF, BUCKET } from '../../../reconciler/queue.ts';
 import { objectsIn, rulesOf } from '../manifests/sources.ts';
 
@@ -24,16 +22,6 @@ function rows(heading: string): string[][] {
 }
 
 describe('docs/reconciler.md', () => {
-  it('lists exactly the metrics there are, with their labels', () => {
-    const registered: [string, string][] = [];
-    const note = (name: string, help: string, _read: unknown, labels: readonly string[] = []): void => {
-      expect(help).not.toBe('');
-      registered.push([name, labels.join(', ')]);
-    };
-    registerMetrics({ ...createMetrics(), counter: note, gauge: note }, new ReconcilerStats());
-    expect(rows('Metrics').map(([name, labels]) => [name, labels])).toEqual(registered);
-  });
-
   it('lists the fields of status.clients', () => {
     const root: Schema = RABBITMQ_CRD.spec.versions[0].schema.openAPIV3Schema;
     const clients = root.properties?.['status']?.properties?.['clients'];

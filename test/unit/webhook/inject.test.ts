@@ -222,7 +222,18 @@ describe('quorumbridge inject', () => {
           done();
         },
       });
-    const io = { stdin: Readable.from([text]), stdout: sink('out'), stderr: sink('err'), origins: {} };
+    const configuration = {
+      table: command.options,
+      file: undefined,
+      read: () => expect.fail('it was read again'),
+    };
+    const io = {
+      stdin: Readable.from([text]),
+      stdout: sink('out'),
+      stderr: sink('err'),
+      origins: {},
+      configuration,
+    };
     const code = await command.run({ filename: ['-'], explain, image: IMAGE }, io);
     return { code, ...written };
   }

@@ -1,8 +1,5 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { createMetrics } from '../../../common/metrics.ts';
-import { REQUEST_ERRORS } from '../../../webhook/errors.ts';
-import { WebhookStats, registerMetrics } from '../../../webhook/metrics.ts';
 import { EVENTS } from '../../../webhook/events.ts';
 import { DEFAULT_REASONS } from '../../../webhook/defaults.ts';
 import {
@@ -28,21 +25,6 @@ function rows(heading: string): string[][] {
 }
 
 describe('docs/webhook.md', () => {
-  it('lists exactly the refusals there are, with their HTTP status', () => {
-    const documented = rows('Refusals').map(([status, reason]) => [reason, Number(status)]);
-    expect(Object.fromEntries(documented)).toEqual(REQUEST_ERRORS);
-  });
-
-  it('lists exactly the metrics there are, with their labels', async () => {
-    const registered = new Map<string, string>();
-    const note = (name: string, help: string, _read: unknown, labels: readonly string[] = []): void => {
-      expect(help).not.toBe('');
-      registered.set(name, labels.join(', '));
-    };
-    registerMetrics({ ...createMetrics(), counter: note, gauge: note }, new WebhookStats());
-    expect(new Map(rows('Metrics').map(([name = '', labels = '']) => [name, labels]))).toEqual(registered);
-  });
-
   it('lists every right that the account needs, and no other', () => {
     const listed = rows('Which cluster is asked').filter(([resource = '']) => resource.includes('.'));
     const needed = [RABBITMQ, CLUSTER, STATEFUL_SET, EVENT, ENDPOINT_SLICE].map(resourceName);

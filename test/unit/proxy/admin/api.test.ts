@@ -273,8 +273,9 @@ describe('the OpenAPI document', () => {
 
   it('describes the documents that are answered, field by field', async () => {
     await using broker = await new ScriptedBroker().start();
-    await using proxy = await startTestProxy({ backend: `127.0.0.1:${broker.port}` });
+    await using proxy = await startTestProxy({ backend: `127.0.0.1:${broker.port}`, faultInjection: true });
     await openThrough(broker, proxy.port, 4096);
+    await openThrough(broker, proxy.port);
     const { paths, components } = (await ask(proxy, '/openapi.json')).json() as OpenApi;
     const complaints = (name: string, document: unknown): unknown => {
       const check = Compile({ ...components.schemas[name] });
@@ -290,12 +291,18 @@ describe('the OpenAPI document', () => {
       documents[name] = json();
     };
     await take('/vhosts/%2F/pause', { method: 'POST' });
+    await take('/faults/delay', { method: 'POST' });
+    await take('/faults');
     await take('/stats');
     await take('/connections');
     await take('/clients');
     await take('/debug/heap');
+    await take('/config/effective');
+    await take('/reload', { method: 'POST' });
     [documents['State']] = await events(`http://127.0.0.1:${proxy.proxy.adminAddress.port}/events`, 1);
     await take('/vhosts/%2F/resume', { method: 'POST' });
+    await take('/faults/sever?id=2', { method: 'POST' });
+    await take('/faults', { method: 'DELETE' });
     await take('/connections/1', { method: 'DELETE' });
     for (const [name, document] of Object.entries(documents))
       expect([name, complaints(name, document)]).toEqual([name, []]);

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { CONNECTION_PARAMETERS } from '../../../../proxy/admin/connections.ts';
+import { DELAY_PARAMETERS, SEVER_PARAMETERS } from '../../../../proxy/faults/operations.ts';
 import { ask } from '../../../support/admin-client.ts';
 import { startTestProxy } from '../../../support/peers.ts';
 
@@ -8,7 +9,7 @@ const document = readFileSync(new URL('../../../../docs/admin.md', import.meta.u
 
 /** The cells of every row of the table under a heading, without its head. */
 function rows(heading: string): string[][] {
-  const section = document.split(`${heading}\n`)[1]!.split('\n#')[0]!;
+  const section = document.split(`${heading}\n`)[1]!.split('\n##')[0]!;
   const lines = section.split('\n').filter((line) => line.startsWith('| '));
   return lines.slice(1).map((line) => line.slice(2, -2).replaceAll('`', '').split(' | '));
 }
@@ -33,12 +34,16 @@ describe('docs/admin.md', () => {
     for (const path of elsewhere.concat('/openapi.json')) expect(document).toContain(`\`${path}\``);
   });
 
-  it('lists the parameters of connections with their defaults', () => {
-    const parameters = CONNECTION_PARAMETERS.map((parameter) => [
+  it.each([
+    ['### Connections', CONNECTION_PARAMETERS],
+    ['#### Severing', SEVER_PARAMETERS],
+    ['#### Delaying', DELAY_PARAMETERS],
+  ])('lists the parameters with their defaults: %s', (heading, table) => {
+    const parameters = table.map((parameter) => [
       parameter.name,
       'default' in parameter ? String(parameter.default) : 'all',
       parameter.description,
     ]);
-    expect(rows('### Connections')).toEqual(parameters);
+    expect(rows(heading)).toEqual(parameters);
   });
 });

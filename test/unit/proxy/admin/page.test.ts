@@ -7,7 +7,7 @@ import { encodeOpen, encodeStartOk } from '../../../../amqp/connection.ts';
 import { CONNECTION_STATES } from '../../../../proxy/admin/documents.ts';
 import { PAGE_SCRIPT } from '../../../../proxy/admin/page-script.ts';
 import { ask } from '../../../support/admin-client.ts';
-import { Browser, CHROMIUM } from '../../../support/chromium.ts';
+import { Browser, findChromium } from '../../../support/chromium.ts';
 import {
   connectPeer,
   HEADER,
@@ -18,7 +18,7 @@ import {
   tuneArguments,
 } from '../../../support/peers.ts';
 
-const why = CHROMIUM === undefined ? ' (skipped: there is no Chromium here; apt-get install chromium)' : '';
+const { program, why } = await findChromium();
 
 /** Where screenshots are kept, for eyes; unset: nowhere. */
 const SHOTS = process.env['QUORUMBRIDGE_SCREENSHOTS'];
@@ -84,96 +84,100 @@ describe('the page at /', () => {
   });
 });
 
-describe.skipIf(why !== '')(`the page at / in Chromium${why}`, { timeout: 120_000 }, () => {
-  it('shows what happens while it happens, and hostile names as text', async () => {
-    await using broker = await new ScriptedBroker().start();
-    await using proxy = await startTestProxy({ backend: `127.0.0.1:${broker.port}` });
-    await using browser = await Browser.start();
-    await browser.open(`http://127.0.0.1:${proxy.proxy.adminAddress.port}/`);
-    await browser.until(`document.getElementById('live').textContent === 'live'`);
-    const { client } = await enter(broker, proxy.port, HOSTILE, 'mallory', HOSTILE.slice(0, 100));
-    await enter(broker, proxy.port, 'nova-compute:1', 'nova', '/nova');
-    await browser.until(`document.getElementById('connections').rows.length === 2`);
-    const cell = (row: number, at: number): Promise<string> =>
-      browser.value(`document.getElementById('connections').rows[${row}].cells[${at}].textContent`);
-    expect([await cell(0, 0), await cell(0, 2), await cell(0, 3), await cell(0, 4)]).toEqual([
-      '2',
-      'nova-compute:1',
-      'nova',
-      '/nova',
-    ]);
-    expect([await cell(1, 2), await cell(1, 3)]).toEqual([HOSTILE, 'mallory']);
-    await browser.until(`document.getElementById('needing').textContent.includes('<img src=x')`, 15_000);
-    expect(await browser.value('document.title')).toBe('Quorumbridge proxy');
-    expect(await browser.value('document.querySelectorAll("img, tbody script").length')).toBe(0);
+describe.skipIf(why !== '')(
+  `the page at / in Chromium${why === '' ? '' : ` (${why})`}`,
+  { timeout: 120_000 },
+  () => {
+    it('shows what happens while it happens, and hostile names as text', async () => {
+      await using broker = await new ScriptedBroker().start();
+      await using proxy = await startTestProxy({ backend: `127.0.0.1:${broker.port}` });
+      await using browser = await Browser.start(program);
+      await browser.open(`http://127.0.0.1:${proxy.proxy.adminAddress.port}/`);
+      await browser.until(`document.getElementById('live').textContent === 'live'`);
+      const { client } = await enter(broker, proxy.port, HOSTILE, 'mallory', HOSTILE.slice(0, 100));
+      await enter(broker, proxy.port, 'nova-compute:1', 'nova', '/nova');
+      await browser.until(`document.getElementById('connections').rows.length === 2`);
+      const cell = (row: number, at: number): Promise<string> =>
+        browser.value(`document.getElementById('connections').rows[${row}].cells[${at}].textContent`);
+      expect([await cell(0, 0), await cell(0, 2), await cell(0, 3), await cell(0, 4)]).toEqual([
+        '2',
+        'nova-compute:1',
+        'nova',
+        '/nova',
+      ]);
+      expect([await cell(1, 2), await cell(1, 3)]).toEqual([HOSTILE, 'mallory']);
+      await browser.until(`document.getElementById('needing').textContent.includes('<img src=x')`);
+      expect(await browser.value('document.title')).toBe('Quorumbridge proxy');
+      expect(await browser.value('document.querySelectorAll("img, tbody script").length')).toBe(0);
 
-    await browser.value(
-      `(() => { const box = document.querySelector('#filter [name=user]'); box.value = 'nova'; box.dispatchEvent(new Event('input', { bubbles: true })); })()`,
-    );
-    await browser.until(`document.getElementById('range').textContent === '1–1 of 1 (2 in all)'`);
-    await browser.value(
-      `(() => { const box = document.querySelector('#filter [name=user]'); box.value = ''; box.dispatchEvent(new Event('input', { bubbles: true })); })()`,
-    );
-    await browser.until(`document.getElementById('connections').rows.length === 2`);
-    await browser.value(`document.querySelector('[data-sort=id]').click()`);
-    await browser.until(`document.getElementById('connections').rows[0].cells[0].textContent === '1'`);
+      await browser.value(
+        `(() => { const box = document.querySelector('#filter [name=user]'); box.value = 'nova'; box.dispatchEvent(new Event('input', { bubbles: true })); })()`,
+      );
+      await browser.until(`document.getElementById('range').textContent === '1–1 of 1 (2 in all)'`);
+      await browser.value(
+        `(() => { const box = document.querySelector('#filter [name=user]'); box.value = ''; box.dispatchEvent(new Event('input', { bubbles: true })); })()`,
+      );
+      await browser.until(`document.getElementById('connections').rows.length === 2`);
+      await browser.value(`document.querySelector('[data-sort=id]').click()`);
+      await browser.until(`document.getElementById('connections').rows[0].cells[0].textContent === '1'`);
 
-    await browser.value(`document.getElementById('pausing').value = '/nova'`);
-    await browser.value(`document.querySelector('#pause button').click()`);
-    await browser.until(`document.getElementById('paused').textContent.includes('/nova')`);
-    await browser.until(`document.getElementById('connections').textContent.includes('open, paused')`);
-    await browser.value(`document.querySelector('#paused button').click()`);
-    await browser.until(`document.getElementById('pauses').hidden`);
+      await browser.value(`document.getElementById('pausing').value = '/nova'`);
+      await browser.value(`document.querySelector('#pause button').click()`);
+      await browser.until(`document.getElementById('paused').textContent.includes('/nova')`);
+      await browser.until(`document.getElementById('connections').textContent.includes('open, paused')`);
+      await browser.value(`document.querySelector('#paused button').click()`);
+      await browser.until(`document.getElementById('pauses').hidden`);
 
-    await browser.value(`document.querySelector('#connections tr[data-key="1"] button').click()`);
-    await client.until('connection.close', (peer) => peer.received.length > 0);
-    expect(browser.complaints).toEqual([]);
-  });
-
-  it('asks for the token where there is one, and says so when the proxy is gone', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'page-'));
-    writeFileSync(join(folder, 'token'), 'a-token-of-the-page\n');
-    await using proxy = await startTestProxy({
-      backend: '127.0.0.1:1',
-      adminTokenFile: join(folder, 'token'),
+      await browser.value(`document.querySelector('#connections tr[data-key="1"] button').click()`);
+      await client.until('connection.close', (peer) => peer.received.length > 0);
+      expect(browser.complaints).toEqual([]);
     });
-    await using browser = await Browser.start();
-    await browser.open(`http://127.0.0.1:${proxy.proxy.adminAddress.port}/`);
-    await browser.until(`document.getElementById('login').hidden === false`);
-    await browser.value(`document.getElementById('token').value = 'a-token-of-the-page'`);
-    await browser.value(`document.querySelector('#login button').click()`);
-    await browser.until(`document.getElementById('live').textContent === 'live'`);
-    expect(await browser.value('document.getElementById("login").hidden')).toBe(true);
-    await proxy.proxy.close();
-    await browser.until(`document.getElementById('live').textContent === 'no connection to the proxy'`);
-    rmSync(folder, { recursive: true });
-  });
 
-  it.each([
-    [1280, 'light'],
-    [1280, 'dark'],
-    [375, 'light'],
-    [375, 'dark'],
-  ] as const)('is readable at a width of %i in %s', async (width, scheme) => {
-    await using broker = await new ScriptedBroker().start();
-    await using proxy = await startTestProxy({ backend: `127.0.0.1:${broker.port}` });
-    await using browser = await Browser.start();
-    await browser.look(width, 900, scheme);
-    for (const name of ['nova-compute:12:4f1c', 'neutron-server', 'x'.repeat(300)])
-      await enter(broker, proxy.port, name, 'openstack', '/a-long-virtual-host-of-openstack');
-    await browser.open(`http://127.0.0.1:${proxy.proxy.adminAddress.port}/`);
-    await browser.until(`document.getElementById('connections').rows.length === 3`);
-    await browser.until(`document.getElementById('cards').textContent.includes('/s')`);
-    // Nothing is cut off at the side.
-    expect(await browser.value('document.documentElement.scrollWidth')).toBeLessThanOrEqual(width);
-    const contrasts = await browser.value<number[]>(CONTRASTS);
-    expect(contrasts.length).toBeGreaterThan(10);
-    expect(Math.min(...contrasts)).toBeGreaterThanOrEqual(4.5);
-    expect(browser.complaints).toEqual([]);
-    if (SHOTS !== undefined)
-      writeFileSync(join(SHOTS, `page-${width}-${scheme}.png`), await browser.screenshot());
-  });
-});
+    it('asks for the token where there is one, and says so when the proxy is gone', async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'page-'));
+      writeFileSync(join(folder, 'token'), 'a-token-of-the-page\n');
+      await using proxy = await startTestProxy({
+        backend: '127.0.0.1:1',
+        adminTokenFile: join(folder, 'token'),
+      });
+      await using browser = await Browser.start(program);
+      await browser.open(`http://127.0.0.1:${proxy.proxy.adminAddress.port}/`);
+      await browser.until(`document.getElementById('login').hidden === false`);
+      await browser.value(`document.getElementById('token').value = 'a-token-of-the-page'`);
+      await browser.value(`document.querySelector('#login button').click()`);
+      await browser.until(`document.getElementById('live').textContent === 'live'`);
+      expect(await browser.value('document.getElementById("login").hidden')).toBe(true);
+      await proxy.proxy.close();
+      await browser.until(`document.getElementById('live').textContent === 'no connection to the proxy'`);
+      rmSync(folder, { recursive: true });
+    });
+
+    it.each([
+      [1280, 'light'],
+      [1280, 'dark'],
+      [375, 'light'],
+      [375, 'dark'],
+    ] as const)('is readable at a width of %i in %s', async (width, scheme) => {
+      await using broker = await new ScriptedBroker().start();
+      await using proxy = await startTestProxy({ backend: `127.0.0.1:${broker.port}` });
+      await using browser = await Browser.start(program);
+      await browser.look(width, 900, scheme);
+      for (const name of ['nova-compute:12:4f1c', 'neutron-server', 'x'.repeat(300)])
+        await enter(broker, proxy.port, name, 'openstack', '/a-long-virtual-host-of-openstack');
+      await browser.open(`http://127.0.0.1:${proxy.proxy.adminAddress.port}/`);
+      await browser.until(`document.getElementById('connections').rows.length === 3`);
+      await browser.until(`document.getElementById('cards').textContent.includes('/s')`);
+      // Nothing is cut off at the side.
+      expect(await browser.value('document.documentElement.scrollWidth')).toBeLessThanOrEqual(width);
+      const contrasts = await browser.value<number[]>(CONTRASTS);
+      expect(contrasts.length).toBeGreaterThan(10);
+      expect(Math.min(...contrasts)).toBeGreaterThanOrEqual(4.5);
+      expect(browser.complaints).toEqual([]);
+      if (SHOTS !== undefined)
+        writeFileSync(join(SHOTS, `page-${width}-${scheme}.png`), await browser.screenshot());
+    });
+  },
+);
 
 /** The contrasts of all texts that are shown to what is behind them (WCAG 2.2, section 1.4.3), in the page. */
 const CONTRASTS = `(() => {

@@ -4,7 +4,6 @@ import { LIMITS } from '../../../../proxy/limits/limit.ts';
 import { limitOptions } from '../../../../proxy/limits/options.ts';
 
 const document = readFileSync(new URL('../../../../docs/limits.md', import.meta.url), 'utf8');
-const metrics = readFileSync(new URL('../../../../docs/proxy.md', import.meta.url), 'utf8');
 
 /** The options in the first column of the table below a heading. */
 function options(heading: string): string[] {
@@ -24,15 +23,5 @@ describe('docs/limits.md', () => {
     const names = Object.values(limitOptions).map(({ name }) => name as string);
     expect([...documented, ...others].toSorted()).toEqual([...names, 'max-connections'].toSorted());
     expect(document).toContain('`--limits=alarm`');
-  });
-
-  it('and docs/proxy.md have the labels of the metric', () => {
-    const row = metrics
-      .split('\n')
-      .find((line) => line.startsWith('| `quorumbridge_proxy_limit_hits_total`'));
-    expect([...row!.split('|')[3]!.matchAll(/`([\w-]+)`/g)].map((match) => match[1])).toEqual([
-      'limit',
-      ...LIMITS,
-    ]);
   });
 });

@@ -1,7 +1,6 @@
 // What limits and access control do to clients, in both modes, by sockets.
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import tls from 'node:tls';
@@ -10,74 +9,25 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { proxyHeader } from '../../../../proxy/proxy-protocol.ts';
 import { basicPublish } from '../../../support/amqp-methods.ts';
 import { encodeTable, entry } from '../../../support/amqp-frames.ts';
-import { AnsweringBroker } from '../../../support/answering-broker.ts';
 import { generateCerts } from '../../../support/generated-certs.ts';
-import { Peer, readCloseFrame, startTestProxy, type TestProxy } from '../../../support/peers.ts';
-import { RawClient, type RawOptions } from '../../../support/raw-client.ts';
+import { active, errors, hits, LimitsWorld } from '../../../support/limits-world.ts';
+import { readCloseFrame, type TestProxy } from '../../../support/peers.ts';
+import type { RawOptions } from '../../../support/raw-client.ts';
 
-let broker: AnsweringBroker;
-const running: AsyncDisposable[] = [];
+let world: LimitsWorld;
 
 beforeEach(async () => {
-  broker = new AnsweringBroker();
-  await broker.start();
-  running.push(broker);
+  world = await LimitsWorld.start();
 });
 
 afterEach(async () => {
-  for (const one of running.splice(0).toReversed()) await one[Symbol.asyncDispose]();
+  await world[Symbol.asyncDispose]();
 });
 
-async function proxyTo(flags: Record<string, string | string[] | boolean>): Promise<TestProxy> {
-  const proxy = await startTestProxy({ backend: `127.0.0.1:${broker.port}`, ...flags });
-  running.push(proxy);
-  return proxy;
-}
-
-/** A client that is let in. */
-async function client(proxy: TestProxy, options: RawOptions = {}): Promise<RawClient> {
-  const one = await RawClient.connect(proxy.port, options);
-  running.push(one);
-  return one;
-}
-
-/** What a client hears that isn't let in. */
-async function refusal(proxy: TestProxy, options: RawOptions = {}): Promise<string> {
-  const attempt = client(proxy, options).then(
-    () => 'let in',
-    (error: Error) => error.message,
-  );
-  return attempt;
-}
-
-/** A connection from a loopback address, with nothing sent. */
-async function connectFrom(address: string, { port }: TestProxy): Promise<Peer> {
-  const socket = net.connect({ host: '127.0.0.1', port, localAddress: address, allowHalfOpen: true });
-  const peer = new Peer(socket);
-  await once(socket, 'connect');
-  running.push({ [Symbol.asyncDispose]: async () => void socket.destroy() });
-  return peer;
-}
-
-async function hits(proxy: TestProxy, limit: string): Promise<number> {
-  const [value] = await proxy.metric(`quorumbridge_proxy_limit_hits_total{limit="${limit}"} `);
-  return Number(value);
-}
-
-async function errors(proxy: TestProxy, code: string): Promise<number> {
-  const [sample = ''] = await proxy.metric(`quorumbridge_proxy_errors_total{code="${code}",`);
-  return Number(sample.split(' ')[1]);
-}
-
-const ACTIVE = 'quorumbridge_proxy_connections_active ';
-
-/** Waits until so many clients' connections are open. */
-async function active(proxy: TestProxy, count: number): Promise<void> {
-  for (let tries = 0; (await proxy.metric(ACTIVE))[0] !== String(count); tries++) {
-    if (tries > 200) throw new Error(`not ${count} connections, but ${(await proxy.metric(ACTIVE))[0]}`);
-    await sleep(10);
-  }
-}
+const proxyTo = (flags: Record<string, string | string[] | boolean>) => world.proxyTo(flags);
+const client = (proxy: TestProxy, options?: RawOptions) => world.client(proxy, options);
+const refusal = (proxy: TestProxy, options?: RawOptions) => world.refusal(proxy, options);
+const connectFrom = (address: string, proxy: TestProxy) => world.connectFrom(address, proxy);
 
 /** Messages with numbers as bodies, on channel 1. */
 function messages(count: number, from = 0): Buffer {
@@ -86,8 +36,9 @@ function messages(count: number, from = 0): Buffer {
 
 async function arrived(count: number, milliseconds: number): Promise<void> {
   const deadline = performance.now() + milliseconds;
-  while (broker.published.length < count) {
-    if (performance.now() > deadline) throw new Error(`${broker.published.length} of ${count} messages`);
+  while (world.broker.published.length < count) {
+    if (performance.now() > deadline)
+      throw new Error(`${world.broker.published.length} of ${count} messages`);
     await sleep(10);
   }
 }
@@ -173,7 +124,7 @@ describe.each(['transparent', 'pool'])('mode %s: channels of a client', (mode) =
 describe.each(['transparent', 'pool'])('mode %s: publishes of a user', (mode) => {
   /** The most that came in any time above what may come in it: 0 or less is within the limit. */
   const excess = (rate: number, slack: number): number => {
-    const { published } = broker;
+    const { published } = world.broker;
     let most = -Infinity;
     for (const [from, { at }] of published.entries()) {
       for (let to = from; to < published.length; to++) {
@@ -191,12 +142,12 @@ describe.each(['transparent', 'pool'])('mode %s: publishes of a user', (mode) =>
     const began = performance.now();
     one.send(messages(120));
     await sleep(100);
-    expect(broker.published.length).toBeLessThanOrEqual(56);
+    expect(world.broker.published.length).toBeLessThanOrEqual(56);
     one.send(messages(30, 120));
     await arrived(150, 10_000);
     expect(performance.now() - began).toBeGreaterThan(1900);
     expect(performance.now() - began).toBeLessThan(4000);
-    expect(broker.published.map(({ body }) => Number(body))).toEqual(
+    expect(world.broker.published.map(({ body }) => Number(body))).toEqual(
       Array.from({ length: 150 }, (_, i) => i),
     );
     // What a socket has taken may come some milliseconds late, and then more at once.
@@ -218,11 +169,11 @@ describe.each(['transparent', 'pool'])('mode %s: publishes of a user', (mode) =>
     other.send(messages(40, 3000));
     const began = performance.now();
     await sleep(300);
-    expect(broker.published.filter(({ body }) => body.startsWith('3'))).toHaveLength(40);
+    expect(world.broker.published.filter(({ body }) => body.startsWith('3'))).toHaveLength(40);
     await arrived(160, 10_000);
     expect(performance.now() - began).toBeGreaterThan(1900);
     for (const first of ['1', '2'])
-      expect(broker.published.filter(({ body }) => body.startsWith(first))).toHaveLength(60);
+      expect(world.broker.published.filter(({ body }) => body.startsWith(first))).toHaveLength(60);
   });
 
   it('that are held keep nothing else from ending', async () => {
@@ -256,7 +207,7 @@ it('tells the broker that a client is there while it is held back', async () => 
     one.send(messages(2));
   }
   await arrived(4, 10_000);
-  expect(broker.heartbeats).toBeGreaterThan(1);
+  expect(world.broker.heartbeats).toBeGreaterThan(1);
 });
 
 describe.each(['transparent', 'pool'])('mode %s: who may come', (mode) => {
@@ -321,7 +272,7 @@ describe.each(['transparent', 'pool'])('mode %s: clients from elsewhere', (mode)
     for (const address of ['127.0.0.1', '127.8.9.1', '::1'])
       expect(await refusal(proxy, from(address))).toBe('let in');
     expect(await errors(proxy, 'ACCESS_REFUSED')).toBe(8);
-    expect(broker.channelMaxima.length).toBeGreaterThan(0);
+    expect(world.broker.channelMaxima.length).toBeGreaterThan(0);
   });
 
   it('may be guest where that is said', async () => {
@@ -346,7 +297,7 @@ describe.each(['transparent', 'pool'])('mode %s: clients from elsewhere', (mode)
 describe.each(['transparent', 'pool'])('mode %s, by TLS', (mode) => {
   it('the same holds, and who is denied gets no TLS handshake', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'quorumbridge-limits-'));
-    running.push({ [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) });
+    world.keep({ [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) });
     const files = await generateCerts(folder);
     const proxy = await proxyTo({
       mode,

@@ -129,6 +129,48 @@ describe('what the connections of one user publish', () => {
     expect([stream.sent, stream.waits, hits]).toEqual([25, 0, 15]);
   });
 
+  it('goes on by another rate at once, with what was left of the old one', () => {
+    const limiter = new PublishRate(10, true, { hit: () => {} });
+    const stream = new Stream(limiter);
+    stream.publish(1000);
+    expect(stream.sent).toBe(10);
+    limiter.use(100, true);
+    expect(stream.sent).toBe(10);
+    vi.advanceTimersByTime(1000);
+    expect(stream.sent).toBeGreaterThan(100);
+    expect(stream.sent).toBeLessThanOrEqual(110);
+    const before = stream.sent;
+    limiter.use(1, true);
+    vi.advanceTimersByTime(3000);
+    expect(stream.sent - before).toBeGreaterThanOrEqual(2);
+    expect(stream.sent - before).toBeLessThanOrEqual(4);
+  });
+
+  it.each([
+    ['there is no limit any more', 0, true],
+    ['the limit is only told', 1, false],
+  ])('is all let go where %s', (_name, rate, enforce) => {
+    const limiter = new PublishRate(1, true, { hit: () => {} });
+    const streams = [new Stream(limiter), new Stream(limiter)];
+    for (const stream of streams) stream.publish(50);
+    limiter.use(rate, enforce);
+    expect(streams.map(({ sent }) => sent)).toEqual([50, 50]);
+    expect(vi.getTimerCount()).toBe(0);
+    for (const stream of streams) stream.end();
+    vi.advanceTimersByTime(2000);
+    expect(limiter.isIdle(performance.now())).toBe(true);
+  });
+
+  it('has no limit, and then one', () => {
+    const limiter = new PublishRate(0, true, { hit: () => {} });
+    const stream = new Stream(limiter);
+    stream.publish(50);
+    expect(stream.sent).toBe(50);
+    limiter.use(10, true);
+    stream.publish(50);
+    expect(stream.sent).toBe(60);
+  });
+
   it('can be forgotten when nobody is there and the second is over', () => {
     const limiter = new PublishRate(10, true, { hit: () => {} });
     const stream = new Stream(limiter);

@@ -21,6 +21,17 @@ describe('a token bucket', () => {
     expect(bucket.count(60_000)).toBe(3);
   });
 
+  it('goes on by another rate, with what is in it', () => {
+    const bucket = new TokenBucket(10, 10, 0);
+    for (let i = 0; i < 8; i++) bucket.take(0);
+    bucket.use(100, 100, 100);
+    expect(bucket.count(100)).toBe(3);
+    expect(bucket.count(200)).toBe(13);
+    bucket.use(1, 1, 200);
+    expect(bucket.count(200)).toBe(1);
+    expect(bucket.wait(1, 200)).toBe(0);
+  });
+
   it('takes no harm from a clock that stands still or goes back', () => {
     const bucket = new TokenBucket(10, 1, 1000);
     expect(bucket.take(500)).toBe(true);

@@ -1,0 +1,63 @@
+import type { Encoded, OutgoingMessage } from './message.ts';
+import { PublishError, type PublishFailure } from './errors.ts';
+
+/** A publish that was confirmed. */
+export interface Confirmation {
+  readonly messageId: string;
+  /** False with `confirm: false`: it was written to the connection, and nobody says what became of it. */
+  readonly confirmed: boolean;
+}
+
+/** A publish on its way: it is settled exactly once. */
+export class Entry {
+  readonly exchange: string;
+  readonly routingKey: string;
+  readonly encoded: Encoded;
+  /** Milliseconds of performance.now(). */
+  readonly began: number;
+  readonly deadline: number;
+  /** It went to the broker at least once. */
+  sent = false;
+  /** What the broker said when it gave it back: no queue got it. */
+  returned: string | undefined;
+  #settled = false;
+  readonly #resolve: (confirmation: Confirmation) => void;
+  readonly #reject: (error: PublishError) => void;
+
+  constructor(
+    { exchange, routingKey }: OutgoingMessage,
+    encoded: Encoded,
+    times: { began: number; deadline: number },
+    settle: { resolve: (confirmation: Confirmation) => void; reject: (error: PublishError) => void },
+  ) {
+    this.exchange = exchange;
+    this.routingKey = routingKey;
+    this.encoded = encoded;
+    this.began = times.began;
+    this.deadline = times.deadline;
+    this.#resolve = settle.resolve;
+    this.#reject = settle.reject;
+  }
+
+  get isSettled(): boolean {
+    return this.#settled;
+  }
+
+  /** @returns false when it was settled before */
+  confirm(confirmed: boolean): boolean {
+    if (this.#settled) return false;
+    this.#settled = true;
+    this.#resolve({ messageId: this.encoded.messageId, confirmed });
+    return true;
+  }
+
+  /** @returns false when it was settled before */
+  fail(failure: PublishFailure, why: string): boolean {
+    if (this.#settled) return false;
+    this.#settled = true;
+    const where = `exchange ${JSON.stringify(this.exchange)}, routing key ${JSON.stringify(this.routingKey)}`;
+    const { messageId } = this.encoded;
+    this.#reject(new PublishError(failure, messageId, this.sent, `message ${messageId} (${where}): ${why}`));
+    return true;
+  }
+}
