@@ -115,6 +115,11 @@ export class Connector {
     return undefined;
   }
 
+  /** Ends the connection at once, without a word to a broker that doesn't listen; another one is made. */
+  drop(why: string): void {
+    if (this.#model !== undefined) streamOf(this.#model).destroy(new Error(why));
+  }
+
   /** Closes the connection, and makes none any more. */
   async close(): Promise<void> {
     if (this.#state !== 'failed') this.#state = 'closed';
@@ -124,9 +129,14 @@ export class Connector {
   }
 }
 
+/** amqplib has no way to end a connection whose broker says nothing. */
+function streamOf({ connection }: ChannelModel): Socket {
+  return (connection as unknown as { stream: Socket }).stream;
+}
+
 /** Closes a connection in good order, or else at once: a broker in trouble answers nothing, and nobody is to wait for it. */
 async function closeQuietly(model: ChannelModel): Promise<void> {
-  const { stream } = model.connection as unknown as { stream: Socket };
+  const stream = streamOf(model);
   const timer = setTimeout(
     () => stream.destroy(new Error('the broker has not answered connection.close')),
     CLOSE_MS,

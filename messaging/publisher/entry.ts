@@ -16,8 +16,8 @@ export class Entry {
   /** Milliseconds of performance.now(). */
   readonly began: number;
   readonly deadline: number;
-  /** It went to the broker at least once. */
-  sent = false;
+  /** When it went to the broker last, milliseconds of performance.now(). */
+  sentAt: number | undefined;
   /** What the broker said when it gave it back: no queue got it. */
   returned: string | undefined;
   #settled = false;
@@ -37,6 +37,11 @@ export class Entry {
     this.deadline = times.deadline;
     this.#resolve = settle.resolve;
     this.#reject = settle.reject;
+  }
+
+  /** It went to the broker at least once. */
+  get sent(): boolean {
+    return this.sentAt !== undefined;
   }
 
   get isSettled(): boolean {

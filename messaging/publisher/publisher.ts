@@ -59,6 +59,10 @@ export class Publisher {
   #tag = 0;
   #channel: Channel | undefined;
   #isFull = false;
+  /** The broker takes no messages for want of memory or disk, and says so. */
+  #isBlocked = false;
+  /** When the broker answered last, milliseconds of performance.now(). */
+  #heardAt = 0;
   /** So many of those waiting were on a channel that the broker ended: they go one at a time, so that it shows which one is at fault. */
   #suspects = 0;
   #channelError: Error | undefined;
@@ -195,6 +199,13 @@ export class Publisher {
   }
 
   async #opened(model: ChannelModel): Promise<void> {
+    this.#isBlocked = false;
+    model.on('blocked', () => {
+      this.#isBlocked = true;
+    });
+    model.on('unblocked', () => {
+      this.#isBlocked = false;
+    });
     await this.#settings.onOpen?.(model);
     await this.#openChannel(model);
     for (const { resolve } of this.#ready.splice(0)) resolve();
@@ -279,7 +290,7 @@ export class Publisher {
       this.#fail(entry, 'invalid', messageOf(error));
       return;
     }
-    entry.sent = true;
+    entry.sentAt = performance.now();
     if (this.#config.publisher.confirm) this.#sent.set(++this.#tag, entry);
     else this.#confirm(entry, false);
   }
@@ -291,6 +302,7 @@ export class Publisher {
   }
 
   #settle(tag: number, multiple: boolean, acked: boolean): void {
+    this.#heardAt = performance.now();
     if (multiple) {
       for (const each of this.#sent.keys()) {
         if (each > tag) break;
@@ -338,12 +350,16 @@ export class Publisher {
 
   #sweep(): void {
     const now = performance.now();
+    let isDeaf = false;
     for (const entry of this.#byId.values()) {
       if (now < entry.deadline) continue;
+      isDeaf ||= entry.sentAt !== undefined && entry.sentAt > this.#heardAt;
       const seconds = Math.round(entry.deadline - entry.began) / 1000;
       const what = entry.sent ? 'the broker has not confirmed it' : 'there was no connection to send it on';
       this.#fail(entry, 'timed-out', `${what} within ${seconds} s (publish_timeout)`);
     }
+    // A channel whose queue is in trouble answers nothing any more, and the connection lives on.
+    if (isDeaf && !this.#isBlocked) this.#connector.drop('the broker confirms nothing');
   }
 
   /** Settles everything, and takes nothing more. */

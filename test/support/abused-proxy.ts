@@ -14,6 +14,9 @@ const SETTLES_MS = 30_000;
  */
 const LONGEST_ROUND_TRIP = 10_000;
 
+const MEBIBYTE = 2 ** 20;
+const CLOSES = { headers: { connection: 'close' } };
+
 /** What a process holds on to. */
 interface Figures {
   readonly descriptors: number;
@@ -43,7 +46,7 @@ export class AbusedProxy implements AsyncDisposable {
 
   /** All metrics, as lines. Its connection is closed behind each request: it is the only one that is counted. */
   async #scrape(): Promise<string[]> {
-    const response = await fetch(`${this.proxy.adminUrl}/metrics`, { headers: { connection: 'close' } });
+    const response = await fetch(`${this.proxy.adminUrl}/metrics`, CLOSES);
     return (await response.text()).split('\n');
   }
 
@@ -54,7 +57,20 @@ export class AbusedProxy implements AsyncDisposable {
 
   /** Resident memory in MiB. */
   async memory(): Promise<number> {
-    return (await this.value('process_resident_memory_bytes')) / 2 ** 20;
+    return (await this.value('process_resident_memory_bytes')) / MEBIBYTE;
+  }
+
+  /**
+   * Memory in MiB that is used behind full collections of garbage, with which profiles of the heap end: buffers are given
+   * back by the second one. Resident memory is what was used at most, and goes down when the system likes.
+   */
+  async memoryInUse(): Promise<number> {
+    for (let times = 0; times < 2; times++)
+      await (await fetch(`${this.proxy.adminUrl}/debug/heap-profile?seconds=1`, CLOSES)).text();
+    const lines = await this.#scrape();
+    return (
+      (sum(lines, 'nodejs_heap_size_used_bytes') + sum(lines, 'nodejs_external_memory_bytes')) / MEBIBYTE
+    );
   }
 
   /** How often the proxy has ended or refused a connection, by the code. */

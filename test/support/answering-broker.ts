@@ -11,7 +11,7 @@ export interface Published {
 
 /**
  * A broker that lets everybody in, opens and closes whatever is asked, keeps what is published, and has {@link message} in
- * each queue.
+ * each queue. It confirms nothing.
  */
 export class AnsweringBroker extends ScriptedBroker {
   readonly published: Published[] = [];
@@ -87,6 +87,9 @@ export class AnsweringBroker extends ScriptedBroker {
         break;
       case '20.40':
         peer.write(method(channel, 20, 41));
+        break;
+      case '85.10':
+        peer.write(method(channel, 85, 11));
         break;
       case '60.70':
         peer.write(got(channel, this.message));
