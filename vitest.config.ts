@@ -12,6 +12,9 @@ const cores = availableParallelism();
  */
 const maxWorkers = Math.min(2 * cores, 4);
 
+/** What is waited for comes sooner or later on a machine that has much else to do; vitest's own second is too short. */
+const patient = { poll: { timeout: 15_000 } };
+
 export default defineConfig({
   test: {
     sequence: { sequencer: LongestFirst },
@@ -19,6 +22,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
+          expect: patient,
           include: ['test/unit/**/*.test.ts'],
           testTimeout: 20_000,
           // Unit tests compute: behind the others, and no more at a time than there are cores.
@@ -29,6 +33,7 @@ export default defineConfig({
       {
         test: {
           name: 'broker',
+          expect: patient,
           include: ['test/broker/**/*.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 180_000,
@@ -38,6 +43,7 @@ export default defineConfig({
       {
         test: {
           name: 'cluster',
+          expect: patient,
           include: ['test/cluster/**/*.test.ts'],
           exclude: PODS,
           testTimeout: 60_000,
@@ -48,6 +54,7 @@ export default defineConfig({
       {
         test: {
           name: 'pods',
+          expect: patient,
           include: PODS,
           pool: worldPool,
           globalSetup: 'test/support/pods/fetch.ts',
@@ -59,6 +66,7 @@ export default defineConfig({
       {
         test: {
           name: 'e2e',
+          expect: patient,
           include: ['test/e2e/**/*.test.ts'],
           testTimeout: 180_000,
           hookTimeout: 300_000,

@@ -9,6 +9,7 @@ import type { Queues } from './queues.ts';
 import type { ClientRecords } from './record.ts';
 import type { Session } from './session.ts';
 import type { Stats } from './stats.ts';
+import type { StrangerLines } from './stranger-lines.ts';
 import type { AuditLog } from './telemetry/audit.ts';
 
 /** How long a session's stages may take. */
@@ -41,6 +42,8 @@ export interface SessionContext {
   readonly audit: AuditLog | undefined;
   /** Whether the text is told for the first time: what many clients meet is one line of the log and not thousands. */
   isNews(text: string): boolean;
+  /** Lines about clients that were not let in. */
+  readonly strangers: StrangerLines;
   /** Whether the clients of a virtual host are held back. */
   isPaused(virtualHost: string): boolean;
   /** Called when the broker has answered connection.open-ok. */

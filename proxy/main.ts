@@ -32,6 +32,7 @@ import { Reloader } from './reload/reloader.ts';
 import { Session } from './session.ts';
 import type { Settings } from './settings.ts';
 import { Stats } from './stats.ts';
+import { StrangerLines } from './stranger-lines.ts';
 import { AuditLog } from './telemetry/audit.ts';
 import { Doorway } from './turn-away.ts';
 
@@ -111,6 +112,7 @@ class ProxyServer implements RunningProxy {
   #limitLoggedAt = -Infinity;
   readonly #told = new Set<string>();
   readonly #doorway = new Doorway();
+  readonly #strangers = new StrangerLines();
 
   constructor(reloader: Reloader, stats: Stats, log: Logger) {
     const settings = reloader.initial;
@@ -159,6 +161,7 @@ class ProxyServer implements RunningProxy {
       log,
       limits: times,
       isNews: (text) => this.#isNews(text),
+      strangers: this.#strangers,
       barrier: this.#breaker.barrier,
       isPaused: (virtualHost) => this.#pauses.has(virtualHost),
       opened: (session) => {
@@ -283,7 +286,10 @@ class ProxyServer implements RunningProxy {
       accepted: (connection) => this.#accepted(connection),
       refused: (socket, code, text) => {
         this.#stats.errors[code]++;
-        this.#log.warn({ client: `${socket.remoteAddress} ${socket.remotePort}`, code }, text);
+        const leftOut = this.#strangers.take(code, performance.now());
+        if (leftOut === undefined) return;
+        const client = `${socket.remoteAddress} ${socket.remotePort}`;
+        this.#log.warn({ client, code, ...(leftOut === 0 ? {} : { leftOut }) }, text);
       },
       dropped: () => {
         this.#stats.active--;

@@ -11,7 +11,7 @@ export interface SessionLogSettings {
   readonly id: number;
   readonly endpoints: Endpoints;
   readonly account: Account;
-  readonly context: Pick<SessionContext, 'stats' | 'log' | 'isNews'>;
+  readonly context: Pick<SessionContext, 'stats' | 'log' | 'isNews' | 'strangers'>;
 }
 
 /** What is said of one connection: in the log, and in the figures. */
@@ -65,6 +65,12 @@ export class SessionLog {
     const code = this.isSevered ? 'FAULT_INJECTED' : cause;
     context.stats.errors[code]++;
     account.ends(code, replyCode);
-    context.log[USUAL.has(code) ? 'info' : 'warn']({ ...this.#who, code, ...more }, text);
+    const line = { ...this.#who, code, ...more };
+    if (USUAL.has(code)) context.log.info(line, text);
+    else if (account.isLetIn) context.log.warn(line, text);
+    else {
+      const leftOut = context.strangers.take(code, performance.now());
+      if (leftOut !== undefined) context.log.warn(leftOut === 0 ? line : { ...line, leftOut }, text);
+    }
   }
 }

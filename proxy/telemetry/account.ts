@@ -67,6 +67,10 @@ export class Account {
     return Math.round(performance.now() - this.startedAt) / 1000;
   }
 
+  get isLetIn(): boolean {
+    return this.#party !== undefined;
+  }
+
   /** The broker has let the client in. @param upstream the proxy's own end of the connection to the broker, `ADDRESS PORT` */
   opened(told: Told, upstream: string | undefined): void {
     const { identity, virtualHost } = told;
