@@ -1,8 +1,8 @@
 // docs/pool.md's table of what clients get from the proxy itself, row by row, against a broker.
 import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { basicConsume, method, queueDeclare, shortstr } from '../support/amqp-frames.ts';
-import { basicPublish, confirmSelect } from '../support/amqp-methods.ts';
+import { basicConsume, frame, method, queueDeclare, shortstr } from '../support/amqp-frames.ts';
+import { basicPublish, channelOpen, confirmSelect } from '../support/amqp-methods.ts';
 import { type Broker, startBroker } from '../support/broker.ts';
 import { describeBrokers } from '../support/describe-brokers.ts';
 import { OFFENCES } from '../support/offences.ts';
@@ -146,6 +146,29 @@ await describeBrokers(['4.3'], () => {
     return await endOf(client);
   }
 
+  /** Messages that are never finished, on two channels. */
+  async function isHeldTooMuch(): Promise<string> {
+    const limits = { clientBacklog: '64KiB', maxMessageSize: '3MiB', maxBufferPerClient: '4MiB' };
+    await using client = await RawClient.connect(await start(limits), { channelMax: 20 });
+    await client.channels(1, 2);
+    const part = 'x'.repeat(100_000);
+    for (const channel of [1, 2]) {
+      client.send(basicPublish(channel, 'there', '', { size: 3 * 1024 * 1024 }));
+      for (let i = 0; i < 25; i++) client.send(frame(3, channel, Buffer.from(part)));
+    }
+    return await endOf(client);
+  }
+
+  async function usesChannelTooEarly(): Promise<string> {
+    const peer = await connectPeer(await start());
+    peer.write(HEADER);
+    await peer.frame();
+    peer.write(channelOpen(1));
+    const { code, text } = readCloseFrame(await peer.frame());
+    peer.socket.destroy();
+    return `connection.close ${code} ${text}`;
+  }
+
   /** Each situation's ways, by the words of the table: what a client hears then. */
   const ways: Record<string, () => Promise<string | string[]>> = {
     'a wrong user or password': async () => refusal(await start(), { password: 'wrong' }),
@@ -156,6 +179,7 @@ await describeBrokers(['4.3'], () => {
     "a connection to the broker is lost, with what can't be made anew": losesConsumer,
     "an exclusive queue on a channel that can't be moved": declaresExclusive,
     'more than `--client-backlog` waits for the client': readsSlowly,
+    'more is held of it than `--max-buffer-per-client`': isHeldTooMuch,
     'a message of more than `--max-message-size`': async () =>
       says(basicPublish(1, 'there', 'x'.repeat(1025)), { maxMessageSize: '1KiB' }),
     'a frame that is malformed, or larger than `frame_max`': offences(
@@ -167,6 +191,9 @@ await describeBrokers(['4.3'], () => {
     'a method or a message on a channel that is not open, a second `channel.open`': offences(
       /^504: .*(?:not open|open channel)$/,
     ),
+    'a frame on a channel before `connection.open`': usesChannelTooEarly,
+    'more channels in `connection.tune-ok` than are offered': async () =>
+      refusal(await start(), { askedChannels: 65_535 }),
     'a channel above `channel_max`': offences(/^504: .* beyond channel_max/),
     'content without its method, a method within content': offences(/^505:/),
     'the tag of a consumer that the channel has': offences(/^530:/),

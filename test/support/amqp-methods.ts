@@ -51,12 +51,21 @@ export function basicPublish(
   channel: number,
   key: string,
   body: string,
-  { exchange = '', priority }: { exchange?: string; priority?: number | undefined } = {},
+  {
+    exchange = '',
+    priority,
+    size,
+  }: {
+    exchange?: string;
+    priority?: number | undefined;
+    /** What the header says of the body, where that is not what it has. */
+    size?: number;
+  } = {},
 ): Buffer {
   const octets = Buffer.from(body);
   const header = Buffer.alloc(14);
   header.writeUInt16BE(60, 0);
-  header.writeBigUInt64BE(BigInt(octets.length), 4);
+  header.writeBigUInt64BE(BigInt(size ?? octets.length), 4);
   if (priority !== undefined) header.writeUInt16BE(1 << 11, 12);
   return Buffer.concat([
     method(channel, 60, 40, Buffer.concat([RESERVED, shortstr(exchange), shortstr(key), Buffer.of(0)])),
