@@ -13,6 +13,9 @@ import type { ReloadStats } from './stats.ts';
 
 type Table = typeof proxyOptions;
 
+/** How long files have to stay as they are before they are read, in milliseconds. */
+const SETTLED = 500;
+
 export interface ReloaderSettings {
   readonly configuration: Configuration<Table>;
   /** Takes settings into use, all or, when it throws a UsageError, none of them. */
@@ -38,6 +41,10 @@ export class Reloader {
   #seen: string;
   #last: Promise<unknown> = Promise.resolve();
   #timer: NodeJS.Timeout | undefined;
+  /** What changed files were found to be, and when, in milliseconds of performance.now(). */
+  #found = '';
+  #foundAt = 0;
+  #settling: NodeJS.Timeout | undefined;
 
   /** @throws UsageError when the configuration is not valid */
   constructor({ configuration, use, stats, log }: ReloaderSettings) {
@@ -67,13 +74,29 @@ export class Reloader {
     clearInterval(this.#timer);
     const { reloadInterval } = this.#running.resolved.values;
     if (reloadInterval === 0) return;
-    this.#timer = setInterval(() => {
-      if (look(this.#lookAtFile(), digestsOf(this.#options)) !== this.#seen) void this.reload('file change');
-    }, reloadInterval * 1000).unref();
+    this.#timer = setInterval(() => this.#notice(), reloadInterval * 1000).unref();
+  }
+
+  /** Half of a file may be valid, and mean something else: one that is being written is left alone. */
+  #notice(): void {
+    const found = this.#look();
+    if (found === this.#seen) return;
+    const now = performance.now();
+    if (found !== this.#found) {
+      this.#found = found;
+      this.#foundAt = now;
+      clearTimeout(this.#settling);
+      this.#settling = setTimeout(() => this.#notice(), SETTLED).unref();
+    } else if (now - this.#foundAt >= SETTLED) void this.reload('file change');
+  }
+
+  #look(): string {
+    return look(this.#lookAtFile(), digestsOf(this.#options));
   }
 
   close(): void {
     clearInterval(this.#timer);
+    clearTimeout(this.#settling);
   }
 
   /** Reads the configuration again, one time after the other. @param cause for the log */

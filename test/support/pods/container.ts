@@ -58,6 +58,7 @@ export class ContainerRun {
   readonly #settings: ContainerSettings;
   readonly #child: ChildProcess;
   #ended = false;
+  #killed = false;
 
   private constructor(settings: ContainerSettings) {
     this.#settings = settings;
@@ -85,9 +86,12 @@ export class ContainerRun {
         resolve({ exitCode, reason, ...(message === '' ? {} : { message }), ...times });
       };
       this.#child.once('error', (error) => end(128, error.message));
-      this.#child.once('exit', (code, signal) =>
-        end(code ?? 128 + constants.signals[signal!], readMessage(join(folder, 'termination-log'))),
-      );
+      this.#child.once('exit', (code, signal) => {
+        // Whoever waits for the container's first process may be quicker to end by itself than to be killed, too.
+        const ended = this.#killed ? 'SIGKILL' : signal;
+        const exitCode = ended === null ? code! : 128 + constants.signals[ended];
+        end(exitCode, readMessage(join(folder, 'termination-log')));
+      });
     });
   }
 
@@ -126,6 +130,7 @@ export class ContainerRun {
 
   /** SIGKILL, which ends all processes of the container. */
   async kill(): Promise<void> {
+    this.#killed = true;
     this.signal('SIGKILL');
     if (this.#child.pid !== undefined && !this.#ended) kill(this.#child.pid, 'SIGKILL');
     await this.exited;

@@ -238,6 +238,23 @@ describe('a reload', () => {
   });
 });
 
+it('a file that is being written is not read before it stays as it is', async () => {
+  const proxy = await start({ 'reload-interval': '100ms', 'max-connections': 5 });
+  const whole = { 'reload-interval': '100ms', 'max-connections': 5, 'idle-timeout': 60 };
+  // Halves that are valid by themselves, again and again, as an editor or a slow disk leaves them.
+  for (let at = 0; at < 20; at++) {
+    await files.update({
+      'proxy.yaml': `backend: 127.0.0.1:${broker.port}\nmax-channels-per-client: ${at + 1}\n`,
+      'rules.yaml': rules,
+    });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  await write(whole);
+  const reloads = () => lines(proxy, 'configuration reloaded');
+  await expect.poll(reloads).toHaveLength(1);
+  expect(reloads()[0]).toMatchObject({ changes: [{ option: 'idle-timeout', after: ['60'] }] });
+});
+
 describe('the admin API', () => {
   it('reloads, and says what came of it', async () => {
     const proxy = await start();
