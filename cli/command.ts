@@ -42,7 +42,7 @@ export const exitCodes = [
   {
     code: 1,
     meaning:
-      'failed at run time: an address in use, a file that could not be written, a bug; report: something will break; explain: the next write would change something; topology: a conflict, or for diff any difference',
+      'failed at run time: an address in use, a file that could not be written, a bug; report: something will break; explain: the next write would change something; topology: a conflict, or for diff any difference; dlq: something stayed that was to be redriven',
   },
   { code: 2, meaning: 'invalid usage, configuration or input; the message says what, where and what to do' },
 ] as const;

@@ -10,6 +10,7 @@ await runProcess({
   report: () => import('./report.ts'),
   upgrade: () => import('./upgrade.ts'),
   topology: () => import('./topology.ts'),
+  dlq: () => import('./dlq.ts'),
   config: () => import('./config.ts'),
   credentials: () => import('./credentials.ts'),
   certs: () => import('./certs.ts'),

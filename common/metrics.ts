@@ -50,10 +50,17 @@ function* histogramSamples(name: string, read: ReadDistributions): Iterable<Samp
   }
 }
 
-/** A new registry with the usual metrics of the process and of Node; `prefix` goes before the names added to it. */
-export function createMetrics({ prefix = '' }: { prefix?: string } = {}): Metrics {
+/**
+ * A new registry.
+ * @param settings `prefix` goes before the names that are added; `ofProcess: false` leaves out the usual metrics of the process and
+ * of Node, which a program has once
+ */
+export function createMetrics({
+  prefix = '',
+  ofProcess = true,
+}: { prefix?: string; ofProcess?: boolean } = {}): Metrics {
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
+  if (ofProcess) collectDefaultMetrics({ register: registry });
   const base = (name: string, help: string, labelNames: readonly string[] = []) => ({
     name: prefix + name,
     help,

@@ -6,6 +6,7 @@ import { messageOf } from '../common/errors.ts';
 import type { ConnectionConfig } from './config/types.ts';
 import { delayBefore, describeBroker, openConnection, reconnectPolicy } from './connection.ts';
 import { BrokerFailure } from './errors.ts';
+import { events as told } from './observe/events.ts';
 
 /** `connecting` a connection is being made, or waited for · `open` · `failed` all attempts were in vain · `closed` it was told to. */
 export type ConnectorState = 'connecting' | 'open' | 'failed' | 'closed';
@@ -68,13 +69,19 @@ export class Connector {
       const error = problem ?? new BrokerFailure(`${describeBroker(connection)}: the connection was lost`);
       events.retrying?.(error, attempt, delay);
       if (delay === undefined) {
-        this.#state = 'failed';
         const text = `${error.message}; given up after ${attempt - 1} attempts (max_reconnect_attempts)`;
+        this.#become('failed', text);
         events.failed(new BrokerFailure(text));
         return;
       }
       await sleep(delay, undefined, { signal: this.#ended.signal }).catch(() => {});
     }
+  }
+
+  #become(state: ConnectorState, reason?: string): void {
+    this.#state = state;
+    if (told.connection.hasSubscribers)
+      told.connection.publish({ client: this.#settings.name, state, reason });
   }
 
   /** One connection, from its beginning to its end. @returns why it never came to be open */
@@ -107,10 +114,10 @@ export class Connector {
       await closeQuietly(model);
       return error instanceof Error ? error : new BrokerFailure(String(error));
     }
-    if (this.#state === 'connecting') this.#state = 'open';
+    if (this.#state === 'connecting') this.#become('open');
     await closed;
     this.#model = undefined;
-    if (this.#state === 'open') this.#state = 'connecting';
+    if (this.#state === 'open') this.#become('connecting', reason);
     events.lost(reason, replyCode);
     return undefined;
   }
@@ -122,7 +129,7 @@ export class Connector {
 
   /** Closes the connection, and makes none any more. */
   async close(): Promise<void> {
-    if (this.#state !== 'failed') this.#state = 'closed';
+    if (this.#state === 'connecting' || this.#state === 'open') this.#become('closed');
     this.#ended.abort();
     if (this.#model !== undefined) await closeQuietly(this.#model);
     await this.#running;

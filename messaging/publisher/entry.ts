@@ -44,6 +44,10 @@ export class Entry {
     return this.sentAt !== undefined;
   }
 
+  get messageId(): string {
+    return this.encoded.messageId;
+  }
+
   get isSettled(): boolean {
     return this.#settled;
   }
@@ -52,7 +56,7 @@ export class Entry {
   confirm(confirmed: boolean): boolean {
     if (this.#settled) return false;
     this.#settled = true;
-    this.#resolve({ messageId: this.encoded.messageId, confirmed });
+    this.#resolve({ messageId: this.messageId, confirmed });
     return true;
   }
 
@@ -61,7 +65,7 @@ export class Entry {
     if (this.#settled) return false;
     this.#settled = true;
     const where = `exchange ${JSON.stringify(this.exchange)}, routing key ${JSON.stringify(this.routingKey)}`;
-    const { messageId } = this.encoded;
+    const { messageId } = this;
     this.#reject(new PublishError(failure, messageId, this.sent, `message ${messageId} (${where}): ${why}`));
     return true;
   }

@@ -51,17 +51,14 @@ export function encode(message: OutgoingMessage, now: number): Encoded {
   checkWhole('priority', priority, 255);
   checkWhole('expirationMs', expirationMs, 0xff_ff_ff_ff);
   checkWhole('timestamp', timestamp, Number.MAX_SAFE_INTEGER);
-  const texts = {
-    exchange: message.exchange,
-    routingKey: message.routingKey,
-    messageId,
-    correlationId,
-    replyTo,
-    type,
-    appId,
-    contentEncoding,
-  };
-  for (const [field, text] of Object.entries(texts)) checkShort(field, text);
+  checkShort('exchange', message.exchange);
+  checkShort('routingKey', message.routingKey);
+  checkShort('messageId', messageId);
+  checkShort('correlationId', correlationId);
+  checkShort('replyTo', replyTo);
+  checkShort('type', type);
+  checkShort('appId', appId);
+  checkShort('contentEncoding', contentEncoding);
   const options: Options.Publish = {
     messageId,
     persistent,
@@ -99,6 +96,8 @@ function checkWhole(field: string, value: number | undefined, max: number): void
 }
 
 function checkShort(field: string, text: string | undefined): void {
-  if (text === undefined || Buffer.byteLength(text) <= SHORT_STRING) return;
+  // A code unit of UTF-16 is three octets of UTF-8 at most.
+  if (text === undefined || text.length * 3 <= SHORT_STRING) return;
+  if (Buffer.byteLength(text) <= SHORT_STRING) return;
   throw new Error(`${field}: ${Buffer.byteLength(text)} octets are more than ${SHORT_STRING}`);
 }

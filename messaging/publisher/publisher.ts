@@ -1,8 +1,11 @@
 import type { Channel, ChannelModel, ConfirmChannel, Message } from 'amqplib';
+import { Distribution } from '../../common/distribution.ts';
 import { messageOf } from '../../common/errors.ts';
 import type { MessagingConfig } from '../config.ts';
 import { Connector, type ConnectorState } from '../connector.ts';
 import type { BrokerFailure } from '../errors.ts';
+import { type Events, events } from '../observe/events.ts';
+import type { Propagator } from '../observe/propagation.ts';
 import { type Confirmation, Entry } from './entry.ts';
 import { PublishError, type PublishFailure } from './errors.ts';
 import { Line } from './line.ts';
@@ -13,6 +16,9 @@ const WINDOW = 1024;
 
 /** How often deadlines are looked at, in milliseconds: what a timeout may be late. */
 const SWEEP_MS = 100;
+
+/** Upper bounds of the latency's buckets, in seconds. */
+const LATENCY_BOUNDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 /** The broker closes connections with it when it is stopped: nobody's fault. */
 const CONNECTION_FORCED = 320;
@@ -26,6 +32,8 @@ export interface PublisherSettings {
   readonly maxWaitingOctets?: number;
   /** A connection is there: for what has to be declared. What it rejects with counts as a failed connection. */
   readonly onOpen?: (model: ChannelModel) => Promise<void>;
+  /** Carries the caller's trace to the consumers, in headers. Default: nothing is carried. */
+  readonly propagator?: Propagator;
   /** Something that an operator wants to know: a connection that was lost or can't be made. No secrets. */
   readonly onProblem?: (text: string) => void;
 }
@@ -34,6 +42,8 @@ export interface PublisherSettings {
 export interface PublisherStats {
   readonly published: number;
   readonly confirmed: number;
+  /** Written to the connection, with `confirm: false`. */
+  readonly sent: number;
   readonly failed: Readonly<Record<PublishFailure, number>>;
   /** Messages that were sent again after a connection or a channel was lost. */
   readonly republished: number;
@@ -79,7 +89,10 @@ export class Publisher {
   };
   #published = 0;
   #confirmed = 0;
+  #sentOnly = 0;
   #republished = 0;
+  /** From a publish to its confirmation, in seconds. */
+  readonly latency = new Distribution(LATENCY_BOUNDS);
   readonly #idle: (() => void)[] = [];
   readonly #ready: { resolve: () => void; reject: (error: Error) => void }[] = [];
 
@@ -102,17 +115,23 @@ export class Publisher {
     this.#connector.start();
   }
 
+  get name(): string {
+    return this.#settings.name;
+  }
+
   get state(): ConnectorState {
     return this.#connector.state;
   }
 
   get stats(): PublisherStats {
-    const { published, confirmed, republished } = {
+    return {
       published: this.#published,
       confirmed: this.#confirmed,
+      sent: this.#sentOnly,
+      failed: { ...this.#failed },
       republished: this.#republished,
+      waiting: this.#byId.size,
     };
-    return { published, confirmed, republished, failed: { ...this.#failed }, waiting: this.#byId.size };
   }
 
   /** Resolves when there is a connection; rejects when there will be none. */
@@ -134,10 +153,12 @@ export class Publisher {
       const began = performance.now();
       let encoded;
       try {
-        encoded = encode(message, Date.now());
+        encoded = encode(this.#traced(message), Date.now());
       } catch (error) {
         this.#failed.invalid++;
-        reject(new PublishError('invalid', message.messageId ?? '', false, messageOf(error)));
+        const { exchange, routingKey, messageId = '' } = message;
+        this.#tell({ exchange, routingKey, messageId, began }, 'invalid');
+        reject(new PublishError('invalid', messageId, false, messageOf(error)));
         return;
       }
       const { timeoutMs = this.#config.publisher.publishTimeoutMs } = message;
@@ -147,7 +168,13 @@ export class Publisher {
       if (refusal !== undefined) {
         this.#failed[refusal[0]]++;
         entry.fail(...refusal);
+        this.#tell(entry, refusal[0]);
         return;
+      }
+      if (events.publish.hasSubscribers) {
+        const { exchange, routingKey, messageId } = entry;
+        const octets = encoded.content.length;
+        events.publish.publish({ client: this.name, messageId, exchange, routingKey, octets });
       }
       this.#byId.set(encoded.messageId, entry);
       this.#octets += encoded.content.length;
@@ -248,7 +275,8 @@ export class Publisher {
     this.#channel = undefined;
     if (replyCode === undefined || replyCode === CONNECTION_FORCED) this.#takeBack();
     else this.#blame(reason);
-    this.#settings.onProblem?.(`the connection to the broker was lost: ${reason}`);
+    if (this.#connector.state !== 'closed')
+      this.#settings.onProblem?.(`the connection to the broker was lost: ${reason}`);
   }
 
   /** The broker has ended the channel or the connection for something that was published. */
@@ -329,14 +357,42 @@ export class Publisher {
 
   #confirm(entry: Entry, confirmed: boolean): void {
     if (!entry.confirm(confirmed)) return;
-    this.#confirmed++;
+    if (confirmed) {
+      this.#confirmed++;
+      this.latency.observe((this.#heardAt - entry.began) / 1000);
+    } else this.#sentOnly++;
+    this.#tell(entry, confirmed ? 'confirmed' : 'sent');
     this.#forget(entry);
   }
 
   #fail(entry: Entry, failure: PublishFailure, why: string): void {
     if (!entry.fail(failure, why)) return;
     this.#failed[failure]++;
+    this.#tell(entry, failure);
     this.#forget(entry);
+  }
+
+  #tell(
+    {
+      exchange,
+      routingKey,
+      messageId,
+      began,
+    }: Pick<Entry, 'exchange' | 'routingKey' | 'messageId' | 'began'>,
+    outcome: Events['settle']['outcome'],
+  ): void {
+    if (!events.settle.hasSubscribers) return;
+    const seconds = (performance.now() - began) / 1000;
+    events.settle.publish({ client: this.name, messageId, exchange, routingKey, outcome, seconds });
+  }
+
+  /** The message with the caller's trace in its headers. */
+  #traced(message: OutgoingMessage): OutgoingMessage {
+    const { propagator } = this.#settings;
+    if (propagator === undefined) return message;
+    const headers = { ...message.headers };
+    propagator.inject(headers);
+    return { ...message, headers };
   }
 
   #forget({ encoded: { messageId, content } }: Entry): void {

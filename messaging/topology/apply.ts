@@ -1,9 +1,22 @@
 import type { Channel, ChannelModel } from 'amqplib';
 import { messageOf } from '../../common/errors.ts';
+import type { MessagingConfig } from '../config.ts';
+import { versionOf } from '../connection.ts';
 import { BrokerFailure } from '../errors.ts';
-import type { BindingDeclaration, Declaration } from './declarations.ts';
+import { type BindingDeclaration, type Declaration, declarations } from './declarations.ts';
 import type { ObservedQueue } from './observed.ts';
 import { describeDeclaration } from './text.ts';
+
+/**
+ * Declares the topology of a configuration, as the broker's version needs it; a Publisher's `onOpen` may do so.
+ * @throws BrokerFailure as `declareTopology` does
+ */
+export async function declareAll(
+  model: ChannelModel,
+  config: Pick<MessagingConfig, 'exchanges'>,
+): Promise<void> {
+  await declareTopology(model, declarations(config, versionOf(model)));
+}
 
 /**
  * Declares everything in its order; what is there already stays as it is. What others declare is only looked for.

@@ -202,11 +202,13 @@ await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
   });
 
   it('closing settles all that is left', async () => {
-    const publisher = start();
+    const problems: string[] = [];
+    const publisher = start('', { onProblem: (problem) => problems.push(problem) });
     await publisher.ready();
     const pending = publisher.publish({ exchange: '', routingKey: await queue('left'), content: 'x' });
     await publisher.close();
     await expect(pending).resolves.toMatchObject({ confirmed: true });
+    expect(problems).toEqual([]);
     const after = await failed(publisher.publish({ exchange: '', routingKey: 'q', content: '' }));
     expect(after).toMatchObject({ failure: 'closed', sent: false });
   });

@@ -1,9 +1,10 @@
-// `npm run docs`: writes what docs/ says of options, metrics, error codes and alerts, as the code has it. What is written
+// `npm run docs`: writes what docs/ says of options, metrics, events, error codes and alerts, as the code has it. What is written
 // stands between two lines, `<!-- made: NAME -->` and `<!-- end -->`; the text around them is everybody's own.
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { alertTables } from './docs/alerts.ts';
 import { errorTables } from './docs/errors.ts';
+import { eventTables } from './docs/messaging-events.ts';
 import { SCHEMA_FILE, messagingTables, schemaText } from './docs/messaging.ts';
 import { metricTables } from './docs/metrics.ts';
 import { optionTables } from './docs/options.ts';
@@ -19,6 +20,7 @@ export function tables(): Map<string, string> {
     ...errorTables(),
     ...alertTables(),
     ...messagingTables(),
+    ...eventTables(),
   ]);
 }
 

@@ -10,6 +10,7 @@ import { HOME } from './processes.ts';
  */
 const LONGEST = [
   'test/broker/pool-restart.test.ts',
+  'test/broker/messaging-endurance.test.ts',
   'test/cluster/upgrade-outage.test.ts',
   'test/cluster/upgrade-crash.test.ts',
   'test/broker/pool-blackhole.test.ts',
@@ -23,6 +24,7 @@ const LONGEST = [
   'test/cluster/certificates.test.ts',
   'test/cluster/pods-drill.test.ts',
   'test/broker/upgrade-config.test.ts',
+  'test/broker/consumers.test.ts',
 ];
 
 /** Vitest's own order, behind the longest. */

@@ -69,7 +69,7 @@ export class RelayLink implements AsyncDisposable {
   readonly #links = new Set<Link>();
   readonly #frozen = new Set<Link>();
   #mode: RelayMode = 'pass';
-  #count = 0;
+  readonly #arrivals: number[] = [];
 
   /** @param port where the connections go */
   constructor(port: number) {
@@ -88,7 +88,12 @@ export class RelayLink implements AsyncDisposable {
 
   /** Connections that were let through so far. */
   get count(): number {
-    return this.#count;
+    return this.#arrivals.length;
+  }
+
+  /** When they came, milliseconds of performance.now(). */
+  get arrivals(): readonly number[] {
+    return this.#arrivals;
   }
 
   /** Changes all links, those to come too. From `blackhole` back to `pass`, what was stuck goes on. */
@@ -118,7 +123,7 @@ export class RelayLink implements AsyncDisposable {
   #arrived(near: Socket, port: number): void {
     near.on('error', () => {}); // `close` follows
     if (this.#mode === 'sever') return void near.resetAndDestroy();
-    this.#count += 1;
+    this.#arrivals.push(performance.now());
     const far = net.connect({ host: '127.0.0.1', port, allowHalfOpen: true });
     const ways = [new Way(near, far, () => 0), new Way(far, near, () => this.answerDelay)] as const;
     const link = { sockets: [near, far], ways } as const;

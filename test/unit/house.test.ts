@@ -121,6 +121,19 @@ describe('the house', () => {
     expect(refused(files, allowed)).toEqual([]);
   });
 
+  it('has examples that import of the kit what programs import, and nobody imports them', () => {
+    const isExample = (file: string): boolean => file.startsWith('messaging/examples/');
+    const examples = product.filter(isExample);
+    expect(examples.length).toBeGreaterThan(0);
+    const allowed = (_: string, specifier: string): boolean =>
+      specifier.startsWith('./') || specifier === '../index.ts' || isBuiltin(specifier);
+    expect(refused(examples, allowed)).toEqual([]);
+    const isOther = (file: string, specifier: string): boolean =>
+      !specifier.startsWith('.') || !isExample(normalize(join(dirname(file), specifier)));
+    const others = product.filter((file) => !isExample(file));
+    expect(refused(others, isOther)).toEqual([]);
+  });
+
   it('names files with their extension, and files that exist', () => {
     const allowed = (file: string, specifier: string): boolean =>
       !specifier.startsWith('.') || existsSync(join(root, dirname(file), specifier));

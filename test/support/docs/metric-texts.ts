@@ -53,6 +53,9 @@ export const LABELS: Readonly<Record<string, string>> = {
   namespace: 'of the RabbitMq',
   name: 'of the RabbitMq',
   'quorumbridge_reconciler_condition type': `${list(Object.keys(CONDITION_REASONS))}, and others that somebody wrote`,
+  // The messaging kit's.
+  client: 'the `name` of the publisher or of the consumers',
+  queue: 'a queue that has a handler',
 };
 
 /** What stands behind a metric's help text. */
@@ -86,4 +89,7 @@ export const NOTES: Readonly<Record<string, string>> = {
   quorumbridge_webhook_ca_not_after_timestamp_seconds: 'With `--tls-cert` it is not known.',
   quorumbridge_webhook_ca_bundle_failures_total: 'The log says why.',
   quorumbridge_reconciler_queue_depth: 'On a replica that waits: what it would begin with.',
+  rabbitmq_messages_published_total: '`sent` is with `confirm: false`.',
+  rabbitmq_publish_latency_seconds: 'Waiting for a connection is included.',
+  rabbitmq_messages_dead_lettered_total: 'Where the queue has no dead-letter exchange they are dropped.',
 };

@@ -4,6 +4,8 @@ import {
   type ReadDistributions,
   type ReadMetric,
 } from '../../../common/metrics.ts';
+import { Distribution } from '../../../common/distribution.ts';
+import { type MetricsSources, registerMessagingMetrics } from '../../../messaging/observe/metrics.ts';
 import { Ledger } from '../../../proxy/ledger.ts';
 import { METRICS_PREFIX, registerMetrics as registerProxy } from '../../../proxy/metrics.ts';
 import { Stats } from '../../../proxy/stats.ts';
@@ -50,15 +52,50 @@ function registered(register: (metrics: Metrics) => void, prefix = ''): Register
   return found;
 }
 
+/** A publisher and consumers that have done nothing yet. */
+const FRESH_CLIENTS: MetricsSources = {
+  publishers: [
+    {
+      name: 'publisher',
+      state: 'connecting',
+      stats: {
+        published: 0,
+        confirmed: 0,
+        sent: 0,
+        failed: {
+          returned: 0,
+          nacked: 0,
+          refused: 0,
+          'timed-out': 0,
+          closed: 0,
+          overflow: 0,
+          invalid: 0,
+        },
+        republished: 0,
+        waiting: 0,
+      },
+      latency: new Distribution([]),
+    },
+  ],
+  consumers: [
+    {
+      name: 'consumers',
+      state: 'connecting',
+      queues: new Map([['queue', { consumed: 0, acked: 0, requeued: 0, rejected: 0, retried: 0 }]]),
+    },
+  ],
+};
+
 /** All metrics of the project's own, by program. */
 export function registeredMetrics(): Readonly<
-  Record<'proxy' | 'webhook' | 'reconciler', RegisteredMetric[]>
+  Record<'proxy' | 'webhook' | 'reconciler' | 'messaging', RegisteredMetric[]>
 > {
   const ledger = new Ledger({ mode: 'transparent', limit: 1 });
   return {
     proxy: registered((metrics) => registerProxy(metrics, new Stats(), ledger), METRICS_PREFIX),
     webhook: registered((metrics) => registerWebhook(metrics, new WebhookStats())),
     reconciler: registered((metrics) => registerReconciler(metrics, new ReconcilerStats())),
+    messaging: registered((metrics) => registerMessagingMetrics(metrics, FRESH_CLIENTS)),
   };
 }
 

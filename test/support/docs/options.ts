@@ -2,6 +2,7 @@ import { command as certs } from '../../../cli/certs.ts';
 import { type CommandSpec, configOption, exitCodes } from '../../../cli/command.ts';
 import { command as config } from '../../../cli/config.ts';
 import { command as credentials } from '../../../cli/credentials.ts';
+import { command as dlq } from '../../../cli/dlq.ts';
 import { command as explain } from '../../../cli/explain.ts';
 import { command as inject } from '../../../cli/inject.ts';
 import { command as proxy } from '../../../cli/proxy.ts';
@@ -26,6 +27,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   report,
   upgrade,
   topology,
+  dlq,
   credentials,
   certs,
 ];

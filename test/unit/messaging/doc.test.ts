@@ -45,7 +45,8 @@ describe('docs/messaging.md', () => {
 
   it('has a table of every mapping, and the numbers that no key has', () => {
     const names = [...document.matchAll(/^<!-- made: (.+) -->$/gm)].map(([, name]) => name);
-    expect(names).toEqual(messagingTables().map(([name]) => name));
+    const keys = names.filter((name) => name!.startsWith('keys of '));
+    expect(keys).toEqual(messagingTables().map(([name]) => name));
     expect(document).toContain(`is a limit of ${NO_DELIVERY_LIMIT}.`);
     expect(document).toContain(`at most ${RETRY_MAX_LENGTH} messages`);
   });

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parseMessaging } from '../../../messaging/config.ts';
 import { Line } from '../../../messaging/publisher/line.ts';
+import { encode } from '../../../messaging/publisher/message.ts';
 import { Publisher } from '../../../messaging/publisher/publisher.ts';
 import { AnsweringBroker } from '../../support/answering-broker.ts';
 
@@ -63,7 +64,7 @@ describe('a publisher whose broker confirms nothing', () => {
     const publisher = start('publisher: {confirm: false}');
     await expect(publisher.publish(message('x'))).resolves.toMatchObject({ confirmed: false });
     await publisher.flush();
-    expect(publisher.stats).toMatchObject({ confirmed: 1, waiting: 0 });
+    expect(publisher.stats).toMatchObject({ confirmed: 0, sent: 1, waiting: 0 });
   });
 
   it('takes a messageId once as long as it is under way', async () => {
@@ -85,6 +86,25 @@ it('a publisher can be closed while it waits for a broker that never answers', a
   const pending = publisher.publish(message('x')).catch((error: unknown) => error);
   await publisher.close({ timeoutMs: 0 });
   expect(await pending).toMatchObject({ failure: 'closed', sent: false });
+});
+
+it.each([
+  'exchange',
+  'routingKey',
+  'messageId',
+  'correlationId',
+  'replyTo',
+  'type',
+  'appId',
+  'contentEncoding',
+])('a message whose %s is longer than a short string is refused, in octets of UTF-8', (field) => {
+  const of = (text: string): (() => unknown) => {
+    const sent = { exchange: '', routingKey: '', content: '', [field]: text };
+    return () => encode(sent, 0);
+  };
+  for (const fits of ['x'.repeat(255), '€'.repeat(85), '']) expect(of(fits)).not.toThrow();
+  for (const long of ['x'.repeat(256), '€'.repeat(86)])
+    expect(of(long)).toThrow(`${field}: ${Buffer.byteLength(long)} octets are more than 255`);
 });
 
 it('a line gives what it was given, in its order, with what is put back first', () => {
