@@ -1,5 +1,6 @@
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { isIP } from 'node:net';
+import { isIP, type Socket } from 'node:net';
 import { type ChannelModel, type Options, type SocketOptions, connect } from 'amqplib';
 import { UsageError, messageOf } from '../common/errors.ts';
 import { formatHostPort } from '../common/options.ts';
@@ -62,6 +63,39 @@ export async function openConnection(config: ConnectionConfig, name: string): Pr
     return await connect(options, socket);
   } catch (error) {
     throw new BrokerFailure(`${describeBroker(config)}: ${reasonOf(error, config)}`);
+  }
+}
+
+/** How long the broker has to agree to an end, in milliseconds. */
+const CLOSE_MS = 5000;
+
+/** amqplib has no way to end a connection whose broker says nothing. */
+function streamOf({ connection }: ChannelModel): Socket {
+  return (connection as unknown as { stream: Socket }).stream;
+}
+
+/** Ends a connection at once, without a word to the broker. */
+export function destroyConnection(model: ChannelModel, why: string): void {
+  streamOf(model).destroy(new Error(why));
+}
+
+/**
+ * Closes a connection in good order, or else at once: a broker in trouble answers nothing, and amqplib never says that a
+ * connection has ended while it was being closed. It is no problem when it is closed already.
+ */
+export async function closeConnection(model: ChannelModel): Promise<void> {
+  const stream = streamOf(model);
+  if (stream.closed) return;
+  const timer = setTimeout(
+    () => destroyConnection(model, 'the broker has not answered connection.close'),
+    CLOSE_MS,
+  );
+  try {
+    await Promise.race([model.close(), once(stream, 'close')]);
+  } catch {
+    // IllegalOperationError: it was closed meanwhile
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -1,10 +1,15 @@
-import { once } from 'node:events';
-import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChannelModel } from 'amqplib';
 import { messageOf } from '../common/errors.ts';
 import type { ConnectionConfig } from './config/types.ts';
-import { delayBefore, describeBroker, openConnection, reconnectPolicy } from './connection.ts';
+import {
+  closeConnection,
+  delayBefore,
+  describeBroker,
+  destroyConnection,
+  openConnection,
+  reconnectPolicy,
+} from './connection.ts';
 import { BrokerFailure } from './errors.ts';
 import { events as told } from './observe/events.ts';
 
@@ -21,9 +26,6 @@ export interface ConnectorEvents {
   /** An attempt has failed. @param delayMs until the next one; undefined: there is none */
   readonly retrying?: (error: Error, attempt: number, delayMs: number | undefined) => void;
 }
-
-/** How long the broker has to agree to an end, in milliseconds. */
-const CLOSE_MS = 5000;
 
 /** A connection that has lasted so long, in milliseconds, is no failure when it ends. */
 const LASTING_MS = 5000;
@@ -103,7 +105,7 @@ export class Connector {
       model.on('close', () => resolve());
     });
     if (this.#ended.signal.aborted) {
-      await closeQuietly(model);
+      await closeConnection(model);
       return undefined;
     }
     this.#model = model;
@@ -111,7 +113,7 @@ export class Connector {
       await events.open(model);
     } catch (error) {
       this.#model = undefined;
-      await closeQuietly(model);
+      await closeConnection(model);
       return error instanceof Error ? error : new BrokerFailure(String(error));
     }
     if (this.#state === 'connecting') this.#become('open');
@@ -124,35 +126,14 @@ export class Connector {
 
   /** Ends the connection at once, without a word to a broker that doesn't listen; another one is made. */
   drop(why: string): void {
-    if (this.#model !== undefined) streamOf(this.#model).destroy(new Error(why));
+    if (this.#model !== undefined) destroyConnection(this.#model, why);
   }
 
   /** Closes the connection, and makes none any more. */
   async close(): Promise<void> {
     if (this.#state === 'connecting' || this.#state === 'open') this.#become('closed');
     this.#ended.abort();
-    if (this.#model !== undefined) await closeQuietly(this.#model);
+    if (this.#model !== undefined) await closeConnection(this.#model);
     await this.#running;
-  }
-}
-
-/** amqplib has no way to end a connection whose broker says nothing. */
-function streamOf({ connection }: ChannelModel): Socket {
-  return (connection as unknown as { stream: Socket }).stream;
-}
-
-/** Closes a connection in good order, or else at once: a broker in trouble answers nothing, and nobody is to wait for it. */
-async function closeQuietly(model: ChannelModel): Promise<void> {
-  const stream = streamOf(model);
-  const timer = setTimeout(
-    () => stream.destroy(new Error('the broker has not answered connection.close')),
-    CLOSE_MS,
-  );
-  try {
-    await Promise.race([model.close(), once(stream, 'close')]);
-  } catch {
-    // IllegalOperationError: it was closed meanwhile
-  } finally {
-    clearTimeout(timer);
   }
 }

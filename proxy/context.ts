@@ -14,7 +14,7 @@ import type { AuditLog } from './telemetry/audit.ts';
 
 /** How long a session's stages may take. */
 export interface SessionLimits {
-  /** Milliseconds from the accepted connection to connection.open-ok, the backend's connect not counted. */
+  /** Milliseconds for each of the TLS handshake, the protocol header and, once there is a backend, the login. */
   readonly handshakeTimeout: number;
   /** Milliseconds for the connection to the backend, its TLS included. */
   readonly connectTimeout: number;

@@ -198,7 +198,8 @@ export const proxyOptions = {
     name: 'handshake-timeout',
     argument: 'SECONDS',
     env: 'QUORUMBRIDGE_HANDSHAKE_TIMEOUT',
-    description: 'How long a client may take from its connection to connection.open-ok.',
+    description:
+      'How long a client may take for its TLS handshake, for its protocol header, and from there to connection.open-ok.',
     default: 10,
     parse: seconds({ min: 0.1, max: 3600 }),
   },

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChannelModel, ConsumeMessage } from 'amqplib';
 import { messageOf } from '../../common/errors.ts';
 import type { MessagingConfig } from '../config.ts';
-import { openConnection, versionOf } from '../connection.ts';
+import { closeConnection, openConnection, versionOf } from '../connection.ts';
 import { BrokerFailure } from '../errors.ts';
 import { NO_DELIVERY_LIMIT } from '../topology/declarations.ts';
 import { probe } from '../topology/probe.ts';
@@ -15,9 +15,6 @@ import { type Visit, walk } from './walk.ts';
 
 /** So many messages that could not be redriven are named; the others are counted. */
 const NAMED = 20;
-
-/** How long a connection may take to be closed. */
-const CLOSING_MS = 2000;
 
 export interface DlqSettings {
   readonly config: MessagingConfig;
@@ -324,11 +321,7 @@ async function withConnection<T>(
   try {
     return await run(model);
   } finally {
-    // A connection that has ended already can't be closed, and amqplib never says so of one that ends while it is being closed.
-    const closing = new AbortController();
-    const late = sleep(CLOSING_MS, undefined, { signal: closing.signal }).catch(() => {}); // by its signal
-    await Promise.race([model.close().catch(() => {}), late]);
-    closing.abort();
+    await closeConnection(model);
   }
 }
 

@@ -4,7 +4,7 @@ import { UsageError } from '../../common/errors.ts';
 import { formatHostPort } from '../../common/options.ts';
 import type { Version } from '../../common/version.ts';
 import type { MessagingConfig } from '../config.ts';
-import { openConnection, versionOf } from '../connection.ts';
+import { closeConnection, openConnection, versionOf } from '../connection.ts';
 import { BrokerFailure } from '../errors.ts';
 import { deleteTopology, declareTopology } from './apply.ts';
 import { type Declaration, declarations } from './declarations.ts';
@@ -89,8 +89,7 @@ async function withBroker<T>(settings: TopologySettings, run: (broker: Broker) =
     const extras = observed === undefined ? undefined : extrasOf(wanted, observed);
     return await run({ model, wanted, observed, plan: { version, items, note, extras } });
   } finally {
-    // A connection that has ended already can't be closed.
-    await model.close().catch(() => {});
+    await closeConnection(model);
   }
 }
 

@@ -102,8 +102,11 @@ await describeBrokers(['4.3'], (version) => {
       expect(errors).toEqual(ERRORS[mode].frames);
       // In mode transparent the broker has seen some of them, each on a connection of its own.
       const lines = (await broker.log()).slice(logged).split('\n');
-      const blamed = mode === 'pool' ? lines.filter((line) => /\[(?:error|critical)\]/.test(line)) : [];
-      expect(blamed).toEqual([]);
+      const worst = lines.filter((line) => /\[(?:error|critical)\]/.test(line));
+      // The logins of before, whose end RabbitMQ logs three seconds later.
+      const failedLogins = new Set(worst.filter((line) => line.includes('handshake_error')).map(processOf));
+      const blamed = worst.filter((line) => !failedLogins.has(processOf(line)));
+      expect(mode === 'pool' ? blamed : []).toEqual([]);
     });
 
     it('all of it once more leaves nothing in memory', async () => {
@@ -121,3 +124,8 @@ await describeBrokers(['4.3'], (version) => {
     });
   });
 });
+
+/** The process of the broker that a line of its log is of. */
+function processOf(line: string): string | undefined {
+  return /<\d+\.\d+\.\d+>/.exec(line)?.[0];
+}
