@@ -29,6 +29,7 @@ export class Entrances {
   /** By what {@link entrancesOf} calls them. */
   readonly #listeners = new Map<string, Listener>();
   #unwatch: (() => void) | undefined;
+  #isClosed = false;
 
   constructor(settings: EntrancesSettings) {
     this.#settings = settings;
@@ -54,6 +55,7 @@ export class Entrances {
         const tls = scheme === 'amqps' ? secure : undefined;
         opened.set(name, await listen(at, tls, events(tls !== undefined), times));
       }
+      if (this.#isClosed) throw new UsageError('the proxy ends: it listens nowhere any more');
       if (secure !== undefined) this.#serveWith(secure);
     } catch (error) {
       for (const listener of opened.values()) listener.close();
@@ -107,6 +109,7 @@ export class Entrances {
 
   /** Stops listening; connections go on. */
   close(): void {
+    this.#isClosed = true;
     this.#unwatch?.();
     for (const listener of this.#listeners.values()) listener.close();
   }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { UsageError } from '../../common/errors.ts';
+import { UsageError, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
 import { type Configuration, describeOption } from '../../common/resolve.ts';
 import type { ChangeDocument, ConfigurationDocument, ReloadDocument } from '../admin/documents.ts';
@@ -116,8 +116,9 @@ export class Reloader {
       this.#seen = look(file, read.digests);
       return await this.#apply(cause, read);
     } catch (error) {
-      if (!(error instanceof UsageError)) throw error;
-      return this.#refused(cause, error.message.split('\n'));
+      // A fault of the proxy's own keeps the configuration as it is, and the next reload is tried all the same.
+      if (!(error instanceof UsageError)) this.#log.error({ err: error }, 'internal error in a reload');
+      return this.#refused(cause, messageOf(error).split('\n'));
     }
   }
 

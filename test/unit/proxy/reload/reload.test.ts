@@ -1,5 +1,10 @@
 import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createLogger } from '../../../../common/log.ts';
+import { resolveOptions } from '../../../../common/resolve.ts';
+import { proxyOptions } from '../../../../proxy/options.ts';
+import { Reloader } from '../../../../proxy/reload/reloader.ts';
+import { ReloadStats } from '../../../../proxy/reload/stats.ts';
 import { MountedSecret } from '../../../support/mounted-secret.ts';
 import {
   connectPeer,
@@ -319,4 +324,45 @@ it('nothing is reloaded once the proxy drains', async () => {
   client.socket.destroy();
   await drained;
   expect(client.socket.closed || (await once(client.socket, 'close'))).toBeTruthy();
+});
+
+it('a listener that a reload is just opening is closed again when the proxy begins to drain', async () => {
+  const proxy = await start();
+  await write({ listen: ['127.0.0.1:0', '[::1]:0'] });
+  const reloaded = proxy.proxy.reload('test');
+  // Listening takes a turn of the event loop: until then the reload is in the midst of it.
+  for (let turn = 0; turn < 5; turn++) await Promise.resolve();
+  const drained = proxy.proxy.drain();
+  expect((await reloaded).problems.join()).toContain('the proxy ends');
+  await drained;
+  expect(proxy.proxy.listeners).toHaveLength(1);
+});
+
+it('a fault of the proxy in a reload refuses it, and the next one is tried all the same', async () => {
+  const logged: string[] = [];
+  const destination = { write: (line: string) => void logged.push(line) };
+  const flags: Record<string, string> = { backend: '127.0.0.1:5673' };
+  let isBroken = true;
+  const stats = new ReloadStats();
+  const reloader = new Reloader({
+    configuration: {
+      table: proxyOptions,
+      file: undefined,
+      read: () => resolveOptions(proxyOptions, { flags, env: {} }),
+    },
+    use: () => (isBroken ? Promise.reject(new TypeError('x is not a function')) : Promise.resolve()),
+    stats,
+    log: createLogger({ name: 'test', level: 'info', destination }),
+  });
+  flags['idleTimeout'] = '5';
+  expect(await reloader.reload('test')).toEqual({
+    result: 'refused',
+    changes: [],
+    problems: ['x is not a function'],
+  });
+  expect(logged.join()).toContain('internal error in a reload');
+  expect(reloader.document().options.find(({ option }) => option === 'idle-timeout')?.value).toEqual(['0']);
+  isBroken = false;
+  expect((await reloader.reload('test')).result).toBe('applied');
+  expect(stats.results).toEqual({ applied: 1, unchanged: 0, refused: 1 });
 });
