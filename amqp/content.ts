@@ -31,6 +31,17 @@ export class ContentOrder {
     return undefined;
   }
 
+  /** Whether a method may come next. */
+  mayBegin(channel: number): boolean {
+    return channel >= this.#expected.length || this.#expected[channel] !== HEADER;
+  }
+
+  /** Whole messages came: bodies may follow. */
+  passed(channel: number): void {
+    if (channel >= this.#expected.length) this.#grow(channel);
+    this.#expected[channel] = BODY;
+  }
+
   #grow(channel: number): void {
     const grown = new Uint8Array(2 ** Math.ceil(Math.log2(channel + 1)));
     grown.set(this.#expected);

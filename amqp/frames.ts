@@ -1,5 +1,6 @@
-import { FRAME_OVERHEAD } from './constants.ts';
+import { FRAME_METHOD, FRAME_OVERHEAD } from './constants.ts';
 import { WireError } from './error.ts';
+import type { MessageRun } from './message-run.ts';
 import { FrameScanner, SCAN } from './scan.ts';
 import type { FrameTally } from './tally.ts';
 
@@ -11,6 +12,18 @@ export interface FrameSink {
    * @param method class * 65536 + method, 0 for frames that aren't methods
    */
   frame(type: number, channel: number, method: number, octets: Uint8Array, start: number, end: number): void;
+  /**
+   * Takes whole messages that lie in the chunk from `start` on, where a frame begins, in place of being shown their frames.
+   * @param maxPayload octets of the largest payload that there may be
+   * @returns those that it has taken; undefined: none
+   */
+  messages?(octets: Uint8Array, start: number, end: number, maxPayload: number): MessageRun | undefined;
+}
+
+export interface CutterOptions {
+  readonly tally?: FrameTally;
+  readonly reuses?: boolean;
+  readonly allocate?: (length: number) => Uint8Array;
 }
 
 /**
@@ -24,18 +37,31 @@ export class FrameCutter {
   readonly #scanner: FrameScanner;
   readonly #sink: FrameSink;
   #isStopped = false;
-  /** The frame that a chunk's end has cut, as long as it will be, and how much of it is there. */
+  /** The array of the frame that a chunk's end has cut, how long the frame will be, and how much of it is there. */
   #cut: Uint8Array | undefined;
+  #length = 0;
   #filled = 0;
+  readonly #reuses: boolean;
+  readonly #allocate: (length: number) => Uint8Array;
+  /** The array of the last one, for the next. */
+  #spare: Uint8Array | undefined;
 
   /**
    * @param frameMax octets of the longest frame, as {@link FrameScanner} reads it; above 0
-   * @param tally as the scanner's
+   * @param options tally: as the scanner's · reuses: the array of a frame that was cut is valid for the sink's call only ·
+   *   allocate: makes such an array, of at least so many octets
    * @throws RangeError when it is 0: nothing would bound the memory
    */
-  constructor(frameMax: number, sink: FrameSink, tally?: FrameTally) {
-    this.#scanner = new FrameScanner(bounded(frameMax), tally);
+  constructor(frameMax: number, sink: FrameSink, options: CutterOptions = {}) {
+    this.#scanner = new FrameScanner(bounded(frameMax), options.tally);
     this.#sink = sink;
+    this.#reuses = options.reuses === true;
+    this.#allocate = options.allocate ?? ((length) => new Uint8Array(length));
+  }
+
+  /** To be called within the sink's call: the array of the frame that it is shown is the sink's, though arrays are reused. */
+  keepCut(): void {
+    this.#spare = undefined;
   }
 
   /** Sets frame_max for the frames that follow. @throws RangeError as the constructor does */
@@ -77,14 +103,16 @@ export class FrameCutter {
   #run(octets: Uint8Array, start: number, end: number): void {
     const scanner = this.#scanner;
     scanner.start(start);
-    let frameStart = start;
+    if (scanner.atBoundary) this.#skip(octets, end);
+    let frameStart = scanner.pos;
     while (!this.#isStopped && this.error === undefined) {
       switch (scanner.next(octets, end)) {
         case SCAN.header: {
           frameStart = scanner.pos - (scanner.headLength - scanner.held);
           const length = scanner.size + FRAME_OVERHEAD;
           if (scanner.held > 0 || frameStart + length > end) {
-            this.#cut = new Uint8Array(length);
+            this.#cut = this.#arrayFor(length);
+            this.#length = length;
             this.#cut.set(scanner.head.subarray(0, scanner.held));
             this.#filled = scanner.held;
             this.#collect(octets, frameStart, end);
@@ -98,8 +126,10 @@ export class FrameCutter {
             this.#sink.frame(type, channel, method, octets, frameStart, scanner.pos);
           } else {
             this.#cut = undefined;
-            this.#sink.frame(type, channel, method, cut, 0, cut.length);
+            if (this.#reuses) this.#spare = cut;
+            this.#sink.frame(type, channel, method, cut, 0, this.#length);
           }
+          this.#skip(octets, end);
           break;
         }
         case SCAN.more:
@@ -110,9 +140,25 @@ export class FrameCutter {
     }
   }
 
+  /** Goes on behind messages that the sink takes whole, between two frames. */
+  #skip(octets: Uint8Array, end: number): void {
+    const scanner = this.#scanner;
+    while (!this.#isStopped && octets[scanner.pos] === FRAME_METHOD) {
+      const taken = this.#sink.messages?.(octets, scanner.pos, end, scanner.maxPayload);
+      if (taken === undefined) return;
+      scanner.skip(taken);
+    }
+  }
+
+  #arrayFor(length: number): Uint8Array {
+    const spare = this.#spare;
+    this.#spare = undefined;
+    return spare !== undefined && spare.length >= length ? spare : this.#allocate(length);
+  }
+
   #collect(octets: Uint8Array, start: number, end: number): void {
     const cut = this.#cut!;
-    const take = Math.min(cut.length - this.#filled, end - start);
+    const take = Math.min(this.#length - this.#filled, end - start);
     cut.set(octets.subarray(start, start + take), this.#filled);
     this.#filled += take;
   }

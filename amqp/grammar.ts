@@ -217,8 +217,9 @@ export function readBodySize(octets: Uint8Array, start: number): number {
 function checkProperties(octets: Uint8Array, start: number, limit: number): void {
   const flags = (octets[start - 2]! << 8) | octets[start - 1]!; // the lowest two mean nothing to RabbitMQ
   let at = start;
-  for (let i = 0; i < PROPERTIES.length; i++) {
-    if ((flags & (0x8000 >> i)) === 0) continue;
+  for (let left = flags & 0xfffc; left !== 0;) {
+    const i = Math.clz32(left) - 16;
+    left &= ~(0x8000 >> i);
     const kind = PROPERTIES[i]!;
     if (kind === 't') at = checkTable(octets, at, limit, 0);
     else at = kind === 'o' ? at + 1 : argumentEnd(kind, octets, at, limit); // short strings may be any octets

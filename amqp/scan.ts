@@ -9,6 +9,7 @@ import {
   REPLY,
 } from './constants.ts';
 import { WireError } from './error.ts';
+import type { MessageRun } from './message-run.ts';
 import type { FrameTally } from './tally.ts';
 
 /** What {@link FrameScanner.next} met. */
@@ -89,6 +90,18 @@ export class FrameScanner {
   /** Octets that had to be read before `SCAN.header`: the frame header, and a method's class and method ids. */
   get headLength(): number {
     return this.type === FRAME_METHOD ? METHOD_HEAD : FRAME_HEADER_SIZE;
+  }
+
+  /** Octets of the largest payload. */
+  get maxPayload(): number {
+    return this.#maxPayload;
+  }
+
+  /** Goes on behind whole messages that begin at {@link pos}, which is between two frames. */
+  skip({ messages, bodies, end }: MessageRun): void {
+    this.pos = end;
+    this.frames += 2 * messages + bodies;
+    this.#tally?.addMessages(messages, bodies);
   }
 
   /** Begins a chunk at this offset. */

@@ -18,4 +18,11 @@ export class FrameTally {
     else if (type === FRAME_HEADER) this.headers++;
     else this.heartbeats++;
   }
+
+  /** Whole messages: a method and a header each, and so many bodies in all. */
+  addMessages(messages: number, bodies: number): void {
+    this.methods += messages;
+    this.headers += messages;
+    this.bodies += bodies;
+  }
 }

@@ -96,6 +96,8 @@ export class Conversation {
         channel === 0 ? isHandshake(method) : this.#wantsOfClient(method, channel),
       frame: (frame, method, channel) =>
         channel === 0 ? this.#clientSays(frame, method) : this.#clientAsks(frame, method),
+      passes: () => !this.#stays && this.visit.publishesFreely && !this.#wantsByRule(METHOD.basicPublish),
+      passed: (channel, messages) => this.inFlight.clientPublishes(channel, messages),
     };
     const fromBackend: RelayHandler = {
       client: false,
@@ -110,6 +112,10 @@ export class Conversation {
       },
       frame: (frame, method, channel) =>
         channel === 0 ? this.#brokerSays(frame, method) : this.#brokerAnswers(frame, method, channel),
+      passes: (channel) =>
+        channel !== this.#lookup?.channel &&
+        this.#translation?.wantsFromBroker(METHOD.basicDeliver, channel) !== true,
+      passed: () => {},
     };
     // What comes over connections that clients share is counted there.
     const brokerFrames = mode === 'pool' ? undefined : stats.brokerFrames;
@@ -141,6 +147,11 @@ export class Conversation {
     if (this.#stays && method === METHOD.basicPublish) return true;
     this.inFlight.clientSays(method, channel);
     if (this.visit.holds(method, channel)) return true;
+    return this.#wantsByRule(method);
+  }
+
+  /** Whether a rule concerns the method. */
+  #wantsByRule(method: number): boolean {
     return this.#translation?.wants(method) ?? (this.#observing && ruleFor(method) !== undefined);
   }
 

@@ -1,5 +1,7 @@
 import type { Socket } from 'node:net';
 
+const NONE: readonly Uint8Array[] = [];
+
 /** Where octets come from, as far as it can be held back. */
 export interface Source {
   pause(): void;
@@ -23,24 +25,34 @@ export class Outlet {
   #held = false;
   /** The source is paused until {@link proceed}. */
   #onHold = false;
+  /** What `give` gets when nothing is pending any more. */
+  readonly #borrowed: Uint8Array[] = [];
+  readonly #give: ((octets: Uint8Array) => void) | undefined;
   readonly #written = (): void => {
     if (--this.#pending > 0) return;
+    if (this.#borrowed.length > 0) for (const octets of this.#borrowed.splice(0)) this.#give?.(octets);
     this.#held = false;
     if (!this.#waiting) return;
     this.#waiting = false;
     if (!this.#onHold) this.#source.resume();
   };
 
-  constructor(source: Source, destination: Socket, copies: boolean) {
+  /** @param give gets pieces that were borrowed back when they have been written */
+  constructor(source: Source, destination: Socket, copies: boolean, give?: (octets: Uint8Array) => void) {
+    this.#give = give;
     this.#source = source;
     this.#destination = destination;
     this.#copies = copies;
   }
 
-  /** Writes the pieces in order. `lent`: they lie in a buffer that the source reads into again. */
-  write(pieces: readonly Uint8Array[], lent: boolean): void {
+  /**
+   * Writes the pieces in order. `lent`: they lie in a buffer that the source reads into again.
+   * @param borrowed those of them that have to be given back
+   */
+  write(pieces: readonly Uint8Array[], lent: boolean, borrowed: readonly Uint8Array[] = NONE): void {
     const to = this.#destination;
     if (pieces.length === 0 || !to.writable) return;
+    if (borrowed.length > 0) this.#borrowed.push(...borrowed);
     // Not the pending ones: what the kernel took in the write counts among them until the next tick.
     const behind = to.writableLength > 0;
     const many = pieces.length > 1;
@@ -49,7 +61,7 @@ export class Outlet {
     for (const piece of pieces) {
       if (piece.length === 0) continue; // under way, it would be behind without a length
       // What has to wait in Node's own queue is read from there later: it must not be lent any more.
-      const octets = lent && (behind || (many && this.#copies)) ? Uint8Array.from(piece) : piece;
+      const octets = lent && (behind || (many && this.#copies)) ? new Uint8Array(piece) : piece;
       this.#pending++;
       flowing = to.write(octets, this.#written);
     }

@@ -1,6 +1,7 @@
-import { FRAME_BODY, FRAME_HEADER, FRAME_OVERHEAD, REPLY } from '../amqp/constants.ts';
+import { FRAME_BODY, FRAME_HEADER, FRAME_OVERHEAD, METHOD, REPLY } from '../amqp/constants.ts';
 import { ContentOrder } from '../amqp/content.ts';
 import { WireError } from '../amqp/error.ts';
+import { MessageRun } from '../amqp/message-run.ts';
 import { FrameScanner, SCAN } from '../amqp/scan.ts';
 import type { FrameTally } from '../amqp/tally.ts';
 import { splitBody } from '../amqp/splice.ts';
@@ -25,7 +26,18 @@ export interface RelayHandler {
    * nothing; undefined holds the stream until {@link Relay.release}. Throws WireError.
    */
   frame(frame: Uint8Array, method: number, channel: number): Uint8Array | undefined;
+  /**
+   * Whether messages on this channel, a client's publishes or a broker's deliveries, go on without {@link wants} being asked
+   * as long as nothing else comes; asked for each run of them.
+   */
+  passes(channel: number): boolean;
+  /** So many messages have come, and go on. */
+  passed(channel: number, messages: number): void;
 }
+
+/** Finds messages for all relays: none of them is in the midst of it when another one is. */
+const PUBLISHES = new MessageRun(METHOD.basicPublish);
+const DELIVERIES = new MessageRun(METHOD.basicDeliver);
 
 /**
  * One direction of a connection. Octets that nobody wants to see go on as they came, in one piece per chunk and without
@@ -137,7 +149,8 @@ export class Relay {
     const { scanner } = this;
     scanner.start(0);
     let run = 0; // first octet of the chunk that is neither passed on nor collected
-    let whole = 0; // behind the last frame that ended in this chunk
+    this.#skip(chunk, end);
+    let whole = scanner.pos; // behind the last frame that ended in this chunk
     for (;;) {
       switch (scanner.next(chunk, end)) {
         case SCAN.header: {
@@ -169,17 +182,18 @@ export class Relay {
             if (!this.#complete(chunk, run, end)) return this.#pieces;
             run = scanner.pos;
           }
-          whole = scanner.pos;
           this.#inFrame = false;
           if (this.#inserted.length > 0 || (this.stopping && !this.#muted)) {
-            this.#passOn(chunk, run, whole);
-            run = whole;
+            this.#passOn(chunk, run, scanner.pos);
+            run = scanner.pos;
             this.#pieces.push(...this.#inserted.splice(0));
           }
           if (this.stopping && !this.#muted) {
             this.#muted = true;
             this.#kept = this.#pieces.length;
           }
+          this.#skip(chunk, end);
+          whole = scanner.pos;
           break;
         case SCAN.more:
           if (this.#frame !== undefined) {
@@ -196,6 +210,24 @@ export class Relay {
           this.#passOn(chunk, run, whole);
           return this.#fail(scanner.error!);
       }
+    }
+  }
+
+  /** Goes on behind messages that nobody wants to see. */
+  #skip(chunk: Uint8Array, end: number): void {
+    const { scanner, splitAbove } = this;
+    const handler = this.#handler;
+    const messages = handler.client ? PUBLISHES : DELIVERIES;
+    if (!scanner.atBoundary || this.stopping) return;
+    const maxPayload = splitAbove > 0 ? Math.min(splitAbove, scanner.maxPayload) : scanner.maxPayload;
+    while (messages.begins(chunk, scanner.pos, end)) {
+      const start = scanner.pos;
+      const channel = (chunk[start + 1]! << 8) | chunk[start + 2]!;
+      if (channel === 0 || channel > this.channelMax || this.#order?.mayBegin(channel) === false) return;
+      if (!handler.passes(channel) || !messages.find(chunk, start, end, maxPayload)) return;
+      scanner.skip(messages);
+      this.#order?.passed(channel);
+      handler.passed(channel, messages.messages);
     }
   }
 

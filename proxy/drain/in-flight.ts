@@ -29,15 +29,20 @@ export class InFlight {
     return sum;
   }
 
+  /** So many publishes of the client. */
+  clientPublishes(channel: number, count: number): void {
+    this.published += count;
+    const confirming = this.#channels?.get(channel);
+    if (confirming === undefined) return;
+    for (let i = 0; i < count; i++) confirming.open.open(++confirming.published);
+  }
+
   /** A method of the client. */
   clientSays(method: number, channel: number): void {
     switch (method) {
-      case METHOD.basicPublish: {
-        this.published++;
-        const confirming = this.#channels?.get(channel);
-        if (confirming !== undefined) confirming.open.open(++confirming.published);
+      case METHOD.basicPublish:
+        this.clientPublishes(channel, 1);
         return;
-      }
       case METHOD.confirmSelect:
         this.#channels ??= new Map();
         if (!this.#channels.has(channel))

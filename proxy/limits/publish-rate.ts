@@ -8,6 +8,8 @@ const BATCH = 0.05;
 
 /** One connection's share in what its user may publish. */
 export interface PublishTurn {
+  /** There is no limit now: {@link take} doesn't have to be asked. */
+  readonly isFree: boolean;
   /** To be asked for each publish. @returns false when it has to {@link wait} */
   take(): boolean;
   /** Calls `go` when the publish that waits may go on; asking again while it waits changes nothing. */
@@ -76,7 +78,11 @@ export class PublishRate {
   join(): PublishTurn {
     const key = {};
     this.#members++;
+    const isFree = (): boolean => this.#bucket === undefined;
     return {
+      get isFree() {
+        return isFree();
+      },
       take: () => this.#take(),
       wait: (go) => {
         if (this.#waiting.has(key)) return;

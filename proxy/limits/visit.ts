@@ -129,6 +129,11 @@ export class Visit {
     return false;
   }
 
+  /** Whether {@link holds} has nothing to say to any publish now, and doesn't have to be asked. */
+  get publishesFreely(): boolean {
+    return this.#turn?.isFree !== false && !this.#admission.buffers.isFull;
+  }
+
   #mayPublish(): boolean {
     const hasTurn = this.#turn?.take() !== false;
     this.#awaitsRoom = hasTurn && this.#admission.buffers.isFull;

@@ -195,9 +195,7 @@ export class ChannelState {
   sent(method: number, octets: Uint8Array, start: number, end: number): void {
     switch (method) {
       case METHOD.basicPublish:
-        this.#hasPublished = true;
-        this.#txContent = this.#tx;
-        this.#confirms?.publish();
+        this.published(1);
         return;
       case METHOD.basicGet: {
         const needsAck = (octets[end - 2]! & GET_NO_ACK) === 0;
@@ -215,6 +213,13 @@ export class ChannelState {
         this.#pure = false;
         this.#asks(method, octets, start, end);
     }
+  }
+
+  /** So many publishes of the client are on their way to the broker, whole. */
+  published(count: number): void {
+    this.#hasPublished = true;
+    this.#txContent = this.#tx;
+    this.#confirms?.publish(count);
   }
 
   #settle(method: number, octets: Uint8Array, start: number): void {
@@ -327,6 +332,20 @@ export class ChannelState {
         this.#pure = false;
         this.#hears(method, octets, start, end);
     }
+  }
+
+  /**
+   * A basic.deliver whose content is whole, behind it, on its way to the client.
+   * @returns false when its frames have to be heard one by one: nothing has been done then
+   */
+  delivers(octets: Uint8Array, start: number, end: number): boolean {
+    const tagStart = start + ARGUMENTS + 1;
+    const tagEnd = tagStart + octets[tagStart - 1]!;
+    if (this.resume || this.midContent || tagEnd + TAG_SIZE >= end) return false;
+    this.#pure = false;
+    const needsAck = this.#consuming().needsAck(octets, tagStart, tagEnd);
+    if (!this.#delivering().deliver(octets, tagEnd, needsAck, undefined)) this.#unfit = true;
+    return true;
   }
 
   #header(octets: Uint8Array, start: number, end: number): void {

@@ -1,5 +1,6 @@
 import { encodeChannelCloseOk, encodeChannelOpen } from '../../amqp/connection.ts';
 import { METHOD } from '../../amqp/constants.ts';
+import type { MessageRun } from '../../amqp/message-run.ts';
 import { ChannelNumbers } from './channel-numbers.ts';
 import type { ChannelState } from './channel-state.ts';
 import { Runs } from './runs.ts';
@@ -12,6 +13,10 @@ import {
   type UpstreamEnd,
 } from './upstream-channel.ts';
 import type { Upstream, UpstreamSettings } from './upstream.ts';
+import { WholeDeliveries } from './whole-deliveries.ts';
+
+/** Finds them for all connections: none of them is in the midst of it when another one is. */
+const DELIVERIES = new WholeDeliveries();
 
 type Settings = Pick<UpstreamSettings, 'events' | 'limits' | 'log' | 'name' | 'stats'>;
 
@@ -96,6 +101,22 @@ export class ChannelTable {
   /** Hands over what came so far; to be called at the chunk's end. */
   finish(): void {
     this.#runs.flush();
+  }
+
+  /**
+   * Takes whole deliveries on one channel; `start` is where a frame begins.
+   * @param maxPayload octets of a frame's payload
+   * @returns those that it has taken; undefined: none, they have to be taken frame by frame
+   */
+  messages(octets: Uint8Array, start: number, end: number, maxPayload: number): MessageRun | undefined {
+    if (!DELIVERIES.begins(octets, start, end)) return undefined;
+    const channel = this.#channels[(octets[start + 1]! << 8) | octets[start + 2]!];
+    if (channel?.listening !== true) return undefined;
+    DELIVERIES.state = channel.state;
+    DELIVERIES.channel = channel.local;
+    if (!DELIVERIES.find(octets, start, end, maxPayload)) return undefined;
+    this.#runs.add(channel.owner, octets, start, DELIVERIES.end);
+    return DELIVERIES;
   }
 
   /** Takes a whole frame of the broker's. @throws WireError when its arguments are malformed */

@@ -40,6 +40,11 @@ export class ClientChannel {
     return this.upstream?.usable === false && this.phase === 'open';
   }
 
+  /** Whether a publish that begins here and is whole can go to the broker at once. */
+  get takesPublishes(): boolean {
+    return this.phase === 'open' && this.upstream?.usable === true && !this.publish.underWay;
+  }
+
   /**
    * Whether a basic.cancel is of a consumer whose basic.consume the broker hasn't answered yet: RabbitMQ 4.0 may end the
    * connection for it (541, measured).

@@ -2,6 +2,7 @@ import { encodeChannelCloseOk, encodeChannelOpenOk } from '../../amqp/connection
 import { FRAME_BODY, FRAME_HEADER, FRAME_METHOD, METHOD, REPLY } from '../../amqp/constants.ts';
 import { WireError } from '../../amqp/error.ts';
 import { checkMethod } from '../../amqp/grammar.ts';
+import type { MessageRun } from '../../amqp/message-run.ts';
 import { channelOf, encodeClose, methodOf } from '../../amqp/method.ts';
 import type { ProxyErrorCode } from '../errors.ts';
 import type { Source } from '../outlet.ts';
@@ -13,6 +14,10 @@ import { type Kept, renumber } from './publish.ts';
 import type { UpstreamChannel, UpstreamEnd } from './upstream-channel.ts';
 import type { Upstream } from './upstream.ts';
 import { Ways } from './ways.ts';
+import { WholePublishes } from './whole-publishes.ts';
+
+/** Finds them for all clients: none of them is in the midst of it when another one is. */
+const PUBLISHES = new WholePublishes();
 
 export interface ChannelsSettings extends MappingSettings {
   /** Octets of a message's body. */
@@ -107,6 +112,27 @@ export class ClientChannels implements MappingHost {
     if (this.#ended || (this.#refused && channel !== this.#settings.lookupChannel())) return;
     if (this.#held !== undefined) this.#held.push(Uint8Array.from(octets.subarray(start, end)));
     else if (!this.#take(type, channel, method, octets, start, end)) this.#hold(octets, start, end);
+  }
+
+  /**
+   * Whole publishes of one channel, `start` is where a frame begins.
+   * @param maxPayload octets of a frame's payload
+   * @returns those that are on their way now; undefined: none, they have to be taken frame by frame
+   */
+  messages(octets: Uint8Array, start: number, end: number, maxPayload: number): MessageRun | undefined {
+    if (this.#ended || this.#refused || this.#held !== undefined || !PUBLISHES.begins(octets, start, end))
+      return undefined;
+    const channel = this.channels.get((octets[start + 1]! << 8) | octets[start + 2]!);
+    if (channel?.takesPublishes !== true) return undefined;
+    const { number, upstream } = channel.upstream!;
+    PUBLISHES.channel = number;
+    PUBLISHES.maxMessageSize = this.#settings.maxMessageSize;
+    if (!PUBLISHES.find(octets, start, end, maxPayload)) return undefined;
+    channel.lastMethod = METHOD.basicPublish;
+    channel.state.published(PUBLISHES.messages);
+    this.ways.add(upstream, octets, start, PUBLISHES.end, octets === this.#lent);
+    if (upstream.blockedBy !== undefined) this.#settings.blocked(upstream.blockedBy);
+    return PUBLISHES;
   }
 
   /** Frames follow. @param lent the chunk that they lie in, where it will be read into again */

@@ -16,8 +16,8 @@ export class Confirms {
     return this.#unconfirmed.size;
   }
 
-  publish(): void {
-    this.#unconfirmed.open(++this.#published);
+  publish(count: number): void {
+    for (let i = 0; i < count; i++) this.#unconfirmed.open(++this.#published);
   }
 
   /**

@@ -1,5 +1,6 @@
 import { FRAME_HEADER, FRAME_OVERHEAD } from '../../amqp/constants.ts';
 import { readUint32 } from '../../amqp/table.ts';
+import { blocks } from './blocks.ts';
 
 /** What a piece takes besides its octets, about: a message may come in pieces of one octet. */
 const PIECE = 128;
@@ -89,7 +90,7 @@ export class Publish {
   keep(): void {
     if (this.octets === undefined) return;
     const piece = this.octets.subarray(this.start, this.end);
-    const part = this.lent ? Uint8Array.from(piece) : piece;
+    const part = this.lent ? blocks.copy(piece) : piece;
     this.octets = undefined;
     this.parts.push(part);
     this.size += part.length;

@@ -15,6 +15,7 @@ import { WireError } from '../../amqp/error.ts';
 import { FrameCutter, type FrameSink } from '../../amqp/frames.ts';
 import { type ClientIdentity, NOBODY, readClientIdentity } from '../../amqp/handshake.ts';
 import { checkMethod } from '../../amqp/grammar.ts';
+import type { MessageRun } from '../../amqp/message-run.ts';
 import { channelOf, methodOf, readVirtualHost } from '../../amqp/method.ts';
 import type { ProxyErrorCode } from '../errors.ts';
 import type { Gate } from '../gate.ts';
@@ -23,6 +24,7 @@ import type { Link, LinkClient, LinkEvents } from '../link.ts';
 import { INITIAL_FRAME_MAX } from '../negotiation.ts';
 import type { Source } from '../outlet.ts';
 import { MAX_COLLECTED } from '../relay.ts';
+import { blocks } from './blocks.ts';
 import { ClientChannels } from './client-channels.ts';
 import { ClientOutput } from './client-output.ts';
 import { ClientPulse } from './client-pulse.ts';
@@ -110,7 +112,7 @@ export class Tenant implements Link, FrameSink, GroupMember {
     this.#gate = client.gate;
     this.#holder = this.#gate.holder();
     this.#earlyHolder = this.#gate.holder();
-    this.#cutter = new FrameCutter(MAX_COLLECTED, this);
+    this.#cutter = new FrameCutter(MAX_COLLECTED, this, { allocate: (length) => blocks.take(length) });
     this.#output = new ClientOutput({
       events: this.#events,
       backlog: () => client.backlog(),
@@ -197,6 +199,11 @@ export class Tenant implements Link, FrameSink, GroupMember {
     else if (method !== 0) this.#says(method, octets.subarray(start, end));
   }
 
+  /** Whole publishes of the client. */
+  messages(octets: Uint8Array, start: number, end: number, maxPayload: number): MessageRun | undefined {
+    return this.#state === 'running' ? this.#channels?.messages(octets, start, end, maxPayload) : undefined;
+  }
+
   /** The client's channels, for a frame on this one. @throws WireError where it can't be one of them */
   #channelsFor(channel: number, method: number): ClientChannels {
     // RabbitMQ's code; to those who aren't logged in it says nothing, and hangs up after 3 seconds.
@@ -269,8 +276,8 @@ export class Tenant implements Link, FrameSink, GroupMember {
   #logIn(frame: Uint8Array): void {
     this.#startOk = readStartOk(frame);
     this.#output.hearsCancels = this.#startOk.has('consumer_cancel_notify');
-    const { mechanism, response, locale } = this.#startOk;
     this.#identity = readClientIdentity(frame);
+    const { mechanism, response, locale } = this.#startOk;
     this.#credentials = { mechanism, response, locale, user: this.#identity.user };
     this.#state = 'login';
     this.#waiting = this.#settings.pool.login(this.#who(this.#credentials), (refusal, tune) =>
@@ -417,10 +424,7 @@ export class Tenant implements Link, FrameSink, GroupMember {
     if (this.#state === 'closing') return;
     const channels = this.#channels;
     this.#state = 'closing';
-    if (channels === undefined) {
-      closed();
-      return;
-    }
+    if (channels === undefined) return closed();
     channels.flush();
     channels.finish(() => {
       const own = [...channels.own];

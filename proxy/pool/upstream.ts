@@ -107,14 +107,25 @@ export class Upstream {
   #pulse: Pulse | undefined;
   #blockedBy: string | undefined;
   readonly #channels: ChannelTable;
+  /** What is being read, and the same where it will be read into again. */
+  #chunk: Uint8Array | undefined;
+  #lent: Uint8Array | undefined;
   #closedWith = '';
   #closing: NodeJS.Timeout | undefined;
 
   readonly #sink: FrameSink = {
     frame: (type, channel, method, octets, start, end) => {
       if (channel === 0) this.#control(type, method, octets, start, end);
-      else this.#channels.frame(type, channel, method, octets, start, end);
+      else if (octets === this.#chunk) this.#channels.frame(type, channel, method, octets, start, end);
+      else {
+        // The frame was cut: what it lies in is the next one's, too.
+        this.#channels.begin(octets);
+        this.#channels.frame(type, channel, method, octets, start, end);
+        this.#channels.finish();
+        this.#channels.begin(this.#lent);
+      }
     },
+    messages: (octets, start, end, maxPayload) => this.#channels.messages(octets, start, end, maxPayload),
   };
 
   /** Begins to connect. */
@@ -124,7 +135,10 @@ export class Upstream {
     this.#credentials = credentials;
     this.#settings = others;
     this.#channels = new ChannelTable(this, others);
-    this.#cutter = new FrameCutter(INITIAL_FRAME_MAX, this.#sink, others.stats.brokerFrames);
+    this.#cutter = new FrameCutter(INITIAL_FRAME_MAX, this.#sink, {
+      tally: others.stats.brokerFrames,
+      reuses: true,
+    });
     this.#deadline = performance.now() + limits.connectTimeout;
     const socket = backend.connect((chunk, length, lent) =>
       this.#guard(() => this.#receive(chunk, length, lent)),
@@ -231,6 +245,7 @@ export class Upstream {
   /** To be called by an owner within {@link ChannelOwner.receive}: the lent octets are its own. */
   keepBuffer(): void {
     keepReadBuffer(this.socket);
+    this.#cutter.keepCut();
   }
 
   pauseReading(): void {
@@ -354,9 +369,13 @@ export class Upstream {
     const began = latency.begin();
     stats.octetsFromBackend += length;
     if (this.#pulse !== undefined) this.#pulse.heard = true;
-    this.#channels.begin(lent ? chunk : undefined);
+    this.#chunk = chunk;
+    this.#lent = lent ? chunk : undefined;
+    this.#channels.begin(this.#lent);
     this.#cutter.push(chunk, 0, length);
     this.#channels.finish();
+    this.#chunk = undefined;
+    this.#lent = undefined;
     latency.end(began);
     const { error } = this.#cutter;
     if (error !== undefined)

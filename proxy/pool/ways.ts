@@ -1,11 +1,16 @@
 import { Outlet, type Source } from '../outlet.ts';
+import { blocks } from './blocks.ts';
 import type { Upstream } from './upstream.ts';
+
+const giveBlock = (octets: Uint8Array): void => blocks.give(octets);
 
 /** One client's way into one connection to the broker. */
 interface Way {
   readonly outlet: Outlet;
   /** What is to be written, in order. */
   readonly pieces: Uint8Array[];
+  /** Those of them that are of {@link blocks}. */
+  readonly blocks: Uint8Array[];
   /** Some of it lies in a buffer that the client's socket reads into again. */
   lent: boolean;
 }
@@ -60,7 +65,12 @@ export class Ways {
     let way = this.#ways.get(upstream);
     if (way === undefined) {
       for (const old of this.#ways.keys()) if (old.socket.destroyed) this.#ways.delete(old);
-      way = { outlet: new Outlet(this.#holder(), upstream.socket, this.#copies), pieces: [], lent: false };
+      way = {
+        outlet: new Outlet(this.#holder(), upstream.socket, this.#copies, giveBlock),
+        pieces: [],
+        blocks: [],
+        lent: false,
+      };
       this.#ways.set(upstream, way);
     }
     return way;
@@ -71,7 +81,9 @@ export class Ways {
     const way = this.#way!;
     if (way.pieces.length === 0) this.#used.push(way);
     way.lent ||= this.#lent;
-    way.pieces.push(this.#octets.subarray(this.#start, this.#end));
+    const piece = this.#octets.subarray(this.#start, this.#end);
+    way.pieces.push(piece);
+    if (blocks.owns(piece)) way.blocks.push(piece);
     this.#octets = undefined;
   }
 
@@ -79,8 +91,9 @@ export class Ways {
   flush(): void {
     this.#cut();
     for (const way of this.#used) {
-      way.outlet.write(way.pieces, way.lent);
+      way.outlet.write(way.pieces, way.lent, way.blocks);
       way.pieces.length = 0;
+      way.blocks.length = 0;
       way.lent = false;
     }
     this.#used.length = 0;
@@ -95,6 +108,7 @@ export class Ways {
     const way = this.#ways.get(upstream);
     if (way === undefined) return;
     way.pieces.length = 0;
+    way.blocks.length = 0;
     way.lent = false;
     way.outlet.release();
     this.#ways.delete(upstream);

@@ -336,6 +336,8 @@ describe('a relay that is held', () => {
               waiting = octets;
               return undefined;
             },
+            passes: () => true,
+            passed: () => {},
           });
           const passed: Buffer[] = [];
           const goOn = (): void => {

@@ -15,6 +15,8 @@ it('frames that are put in between lie between whole frames, and all others are 
         client: true,
         wants: (id) => id === QUEUE_DECLARE,
         frame: (octets) => octets,
+        passes: () => true,
+        passed: () => {},
       });
       const stream = Buffer.concat(trace.map(({ octets }) => octets));
       const passed: Uint8Array[] = [];
@@ -46,6 +48,8 @@ it('what is wanted is shown behind the point where nothing is passed on any more
       shown.push(channel);
       return octets;
     },
+    passes: () => true,
+    passed: () => {},
   });
   relay.stopping = true;
   const declares = Buffer.concat([queueDeclare({ channel: 3 }), queueDeclare({ channel: 4 })]);

@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { METHOD } from '../../../amqp/constants.ts';
 import { WireError } from '../../../amqp/error.ts';
 import { MAX_COLLECTED, Relay, type RelayHandler } from '../../../proxy/relay.ts';
 import {
@@ -38,11 +39,18 @@ interface Setup {
   readonly frameMax?: number;
   readonly wants?: (method: number) => boolean;
   readonly frame?: RelayHandler['frame'];
+  readonly passes?: RelayHandler['passes'];
 }
 
 const wantsDeclares = (method: number): boolean => method === QUEUE_DECLARE || method === EXCHANGE_DECLARE;
 
-function makeRelay({ client = true, frameMax = 0, wants = wantsDeclares, frame }: Setup = {}): {
+function makeRelay({
+  client = true,
+  frameMax = 0,
+  wants = wantsDeclares,
+  frame,
+  passes = () => !wants(client ? METHOD.basicPublish : METHOD.basicDeliver),
+}: Setup = {}): {
   relay: Relay;
   shown: Buffer[];
 } {
@@ -54,6 +62,8 @@ function makeRelay({ client = true, frameMax = 0, wants = wantsDeclares, frame }
       shown.push(Buffer.from(octets));
       return frame === undefined ? replacement(Buffer.from(octets)) : frame(octets, id, 1);
     },
+    passes,
+    passed: () => {},
   });
   return { relay, shown };
 }

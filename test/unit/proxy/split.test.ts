@@ -11,7 +11,13 @@ function push(relay: Relay, chunks: readonly Uint8Array[]): Buffer {
 }
 
 function makeRelay(): Relay {
-  const relay = new Relay(131_072, { client: false, wants: () => false, frame: (octets) => octets });
+  const relay = new Relay(131_072, {
+    client: false,
+    wants: () => false,
+    frame: (octets) => octets,
+    passes: () => true,
+    passed: () => {},
+  });
   relay.splitAbove = MAX;
   return relay;
 }

@@ -304,3 +304,54 @@ describe('channels of a client', () => {
     expect(refusals).toEqual(['POOL_EXHAUSTED 506 none became free']);
   });
 });
+
+/** A basic.publish with these arguments behind its reserved short, and the frames of its content. */
+function misshapen(args: string, header: Buffer, ...bodies: string[]): Buffer {
+  return Buffer.concat([
+    method(1, 60, 40, Buffer.from(`\0\0${args}`, 'latin1')),
+    frame(2, 1, header),
+    ...bodies.map((body) => frame(3, 1, Buffer.from(body))),
+  ]);
+}
+
+function header(size: number, { classId = 60, flags = 0, properties = '' } = {}): Buffer {
+  const octets = Buffer.alloc(14);
+  octets.writeUInt16BE(classId, 0);
+  octets.writeUInt32BE(size, 8);
+  octets.writeUInt16BE(flags, 12);
+  return Buffer.concat([octets, Buffer.from(properties, 'latin1')]);
+}
+
+const MISSHAPEN: [name: string, octets: Buffer][] = [
+  ['asks for immediate', misshapen('\0\0\x02', header(1), 'a')],
+  ['has a key that is cut off', misshapen('\0\x05a', header(1), 'a')],
+  ['has an exchange that is cut off', misshapen('\x05a', header(1), 'a')],
+  ['has octets behind its arguments', misshapen('\0\0\0\0', header(1), 'a')],
+  ['has another class', misshapen('\0\0\0', header(1, { classId: 50 }), 'a')],
+  ['has properties that it does not say', misshapen('\0\0\0', header(1, { properties: 'x' }), 'a')],
+  ['says properties that it does not have', misshapen('\0\0\0', header(1, { flags: 0x1000 }), 'a')],
+  ['has a body that is too short', misshapen('\0\0\0', header(3), 'a')],
+  ['has a body that is too long', misshapen('\0\0\0', header(1), 'abc')],
+  ['has a body in empty frames', misshapen('\0\0\0', header(1), '', 'a', '')],
+  ['is larger than is taken', misshapen('\0\0\0', header(1001), 'a'.repeat(1001))],
+  ['has properties', misshapen('\0\0\0', header(1, { flags: 0x9000, properties: '\x01t\x02' }), 'a')],
+];
+
+describe('a publish that comes whole, among others in one chunk', () => {
+  it.for(MISSHAPEN)('and %s: all is as if it came octet by octet', ([, octets]) => {
+    const good = Buffer.concat(publish(1, 'good', 2));
+    const stream = Buffer.concat([method(1, 20, 10, Buffer.of(0)), good, good, octets, good]);
+    const results = [[stream], Array.from(stream, (octet) => Uint8Array.of(octet))].map((chunks) => {
+      const connection = new Connection();
+      const { push, cutter, toClient, refusals } = channelsOn(connection);
+      push(chunks);
+      return { written: connection.written, error: cutter.error, toClient, refusals };
+    });
+    expect(results[0]).toEqual(results[1]);
+    expect(
+      framesOf(results[0]!.written)
+        .slice(0, 8)
+        .map(({ channel }) => channel),
+    ).toEqual(Array<number>(8).fill(101));
+  });
+});
