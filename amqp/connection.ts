@@ -214,6 +214,10 @@ export function encodeChannelCloseOk(channel: number): Uint8Array {
   return encodeMethod(channel, METHOD.channelCloseOk, NO_ARGUMENTS);
 }
 
+export function encodeConfirmSelectOk(channel: number): Uint8Array {
+  return encodeMethod(channel, METHOD.confirmSelectOk, NO_ARGUMENTS);
+}
+
 /** channel.flow: `active` false asks the peer to send no content. */
 export function encodeFlow(channel: number, active: boolean): Uint8Array {
   return encodeMethod(channel, METHOD.channelFlow, Uint8Array.of(active ? 1 : 0));

@@ -11,6 +11,14 @@ import {
 import type { DlqSettings, Target } from '../messaging/dlq/main.ts';
 import type { CommandIo, CommandSpec } from './command.ts';
 
+/** Slower ones would keep a message beyond the broker's consumer_timeout. */
+function perSecond(value: string): number {
+  const rate = /^\d{1,7}(?:\.\d{1,3})?$/.test(value) ? Number(value) : NaN;
+  if (!(rate >= 0.001 && rate <= 1_000_000))
+    throw new Error('expected a number from 0.001 to 1000000, such as 50 or 0.2');
+  return rate;
+}
+
 const ACTIONS = ['list', 'show', 'redrive', 'purge'] as const;
 
 /** Options of `quorumbridge dlq`. */
@@ -93,9 +101,10 @@ export const dlqOptions = {
     name: 'rate',
     argument: 'N',
     env: 'QUORUMBRIDGE_RATE',
-    description: 'For redrive: so many messages per second at most.',
+    description:
+      'For redrive: so many messages per second at most, for example 50, or 0.2 for one in five seconds.',
     hiddenDefault: 'as fast as they are confirmed',
-    parse: integer({ min: 1, max: 1_000_000 }),
+    parse: perSecond,
   },
   dryRun: {
     name: 'dry-run',
@@ -220,7 +229,7 @@ async function untilInterrupted(
     limit: values.limit,
     ignoresDeliveryLimit: values.ignoreDeliveryLimit,
     signal: stopping.signal,
-    onProgress: (looked, found) => progress.report(looked, found),
+    onProgress: (phase, done, total) => progress.report(phase, done, total),
   };
   process.once('SIGINT', stop).once('SIGTERM', stop);
   try {
@@ -240,8 +249,8 @@ const work: Readonly<Record<Exclude<(typeof ACTIONS)[number], 'list'>, Work>> = 
   async show(settings, { limit = 20, content, json }, print) {
     const { showDeadLetters } = await import('../messaging/dlq/main.ts');
     const { showDocument, showText } = await import('../messaging/dlq/text.ts');
-    const shown = await showDeadLetters({ ...settings, limit });
-    print(json ? showDocument(shown, content) : showText(shown, content));
+    const shown = await showDeadLetters({ ...settings, limit }, content);
+    print((json ? showDocument : showText)(shown, content > 0));
     return settings.signal.aborted ? 1 : 0;
   },
 

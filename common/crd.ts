@@ -70,6 +70,25 @@ const spec: Schema = {
       minimum: 0,
       description: 'Nodes of the cluster; never fewer than before.',
     },
+    messagingTopology: {
+      type: 'object',
+      description: 'Exchanges, queues and bindings that are declared behind an upgrade.',
+      properties: {
+        configMapRef: {
+          type: 'object',
+          description: 'A ConfigMap of the same namespace with a messaging configuration.',
+          required: ['name'],
+          properties: {
+            name: { type: 'string', minLength: 1, maxLength: 253, description: 'Its name.' },
+            key: {
+              type: 'string',
+              maxLength: 253,
+              description: 'The key whose text is the configuration; messaging.yaml where none is given.',
+            },
+          },
+        },
+      },
+    },
     override: {
       ...foreign,
       description: 'Changes to the objects that are made of this one.',
@@ -186,6 +205,17 @@ const status: Schema = {
     // schema has no union of the two, and without a type nothing would refuse a "yes": this CRD has the boolean alone.
     proxyRequired: { type: 'boolean', description: 'Whether clients need the proxy.' },
     clients,
+    messagingTopology: {
+      type: 'object',
+      description: 'Where the file of spec.messagingTopology was declared last, or tried to be.',
+      required: ['sha256', 'clusterUid', 'isDeclared', 'triedAt'],
+      properties: {
+        sha256: { type: 'string', description: "Of the file's text." },
+        clusterUid: { type: 'string', description: 'The RabbitmqCluster.' },
+        isDeclared: { type: 'boolean', description: 'Whether all of it was declared.' },
+        triedAt: time,
+      },
+    },
     upgradeSequence: { ...count, description: 'The latest upgrade, also one that was called off.' },
     upgrade: { ...upgrade, description: 'The upgrade that is under way.' },
     lastUpgrade: { ...upgrade, description: 'The last one that finished.' },

@@ -40,6 +40,31 @@ export function loadConfig(path: string, env: Environment): MessagingConfig {
  *   values, and only where those are right for what doesn't fit together
  */
 export function parseMessaging(path: string, source: string, env: Environment): MessagingConfig {
+  return parse(path, source, env, (own) => own);
+}
+
+/** What a configuration wants of one virtual host: nothing about who connects to it, and how. */
+export interface TopologyConfig extends Pick<MessagingConfig, 'exchanges' | 'warnings'> {
+  readonly vhost: string;
+}
+
+/**
+ * Reads the topology of a messaging configuration, for who has a connection of their own. Of its other keys only the names are
+ * looked at, and no environment variable counts: a reference to one has to have a default.
+ * @param path names the text in errors
+ * @throws UsageError as `parseMessaging` does
+ */
+export function parseTopology(path: string, source: string): TopologyConfig {
+  const { connection, exchanges, warnings } = parse(path, source, {}, withoutConnection);
+  return { vhost: connection.vhost, exchanges, warnings };
+}
+
+function parse(
+  path: string,
+  source: string,
+  env: Environment,
+  pick: (own: YamlMap) => YamlMap,
+): MessagingConfig {
   const problems: Note[] = [];
   const warnings: Note[] = [];
   const places = new WeakMap<object, Places>();
@@ -49,7 +74,7 @@ export function parseMessaging(path: string, source: string, env: Environment): 
     place: (values: object, of: Places) => void places.set(values, of),
   };
   const own = ownPart(parsed(path, source), reading.problem);
-  const root = readTable(rootTable, own.kind === 'map' ? withFlatKeysMoved(own) : own, reading);
+  const root = readTable(rootTable, own.kind === 'map' ? withFlatKeysMoved(pick(own)) : own, reading);
   const check = {
     problem: reading.problem,
     warning: (at: string, message: string) => void warnings.push({ at, message }),
@@ -105,6 +130,15 @@ function ownPart(root: YamlNode, problem: (at: string, message: string) => void)
     if (key === 'exchanges') problem(at, `key "${key}" belongs below rabbitmq: indent it`);
   }
   return own.value;
+}
+
+/** The url may say the virtual host. */
+const TOPOLOGY_KEYS: ReadonlySet<string> = new Set(['url', 'vhost', 'exchanges']);
+
+/** The same mapping without those keys that have nothing to do with what is declared; unknown ones stay, to be told. */
+function withoutConnection(map: YamlMap): YamlMap {
+  const known = new Set([...Object.values(rootTable).map(({ name }) => name), ...Object.keys(FLAT_KEYS)]);
+  return { ...map, entries: map.entries.filter(({ key }) => TOPOLOGY_KEYS.has(key) || !known.has(key)) };
 }
 
 /** The same mapping with the keys that other programs have at its top where they belong. */

@@ -1,12 +1,13 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { isIP, type Socket } from 'node:net';
-import { type ChannelModel, type Options, type SocketOptions, connect } from 'amqplib';
+import { type Channel, type ChannelModel, type Options, type SocketOptions, connect } from 'amqplib';
 import { UsageError, messageOf } from '../common/errors.ts';
 import { formatHostPort } from '../common/options.ts';
 import { type Version, compareVersions, parseVersion } from '../common/version.ts';
 import type { ConnectionConfig, TlsConfig } from './config/types.ts';
 import { BrokerFailure } from './errors.ts';
+import { gatherWrites } from './gather.ts';
 
 /** The oldest RabbitMQ whose quorum queues know times to live and keep dead letters until they have arrived. */
 const OLDEST: Version = { major: 3, minor: 10, patch: undefined };
@@ -60,7 +61,9 @@ export function describeBroker({ host, port, vhost }: ConnectionConfig): string 
 export async function openConnection(config: ConnectionConfig, name: string): Promise<ChannelModel> {
   const { options, socket } = connectOptions(config, name);
   try {
-    return await connect(options, socket);
+    const model = await connect(options, socket);
+    gatherWrites(streamOf(model));
+    return model;
   } catch (error) {
     throw new BrokerFailure(`${describeBroker(config)}: ${reasonOf(error, config)}`);
   }
@@ -74,9 +77,23 @@ function streamOf({ connection }: ChannelModel): Socket {
   return (connection as unknown as { stream: Socket }).stream;
 }
 
+/** How many channels a connection may have, as both sides have agreed. */
+export function channelsOf({ connection }: ChannelModel): number {
+  return (connection as unknown as { channelMax: number }).channelMax;
+}
+
 /** Ends a connection at once, without a word to the broker. */
 export function destroyConnection(model: ChannelModel, why: string): void {
   streamOf(model).destroy(new Error(why));
+}
+
+/**
+ * Closes a channel. Resolves when the broker has taken all that was written to it, or is gone: amqplib lets the end of a
+ * connection overtake what its channels have not sent yet.
+ */
+export async function closeChannel(channel: Channel): Promise<void> {
+  // It says no when it is closed already.
+  await Promise.race([channel.close(), once(channel, 'close')]).catch(() => {});
 }
 
 /**

@@ -55,6 +55,12 @@ export class Connector {
 
   /** Begins to connect; what comes of it is told by the events. */
   start(): void {
+    const { name, connection } = this.#settings;
+    if (connection.tls?.skipVerify === true)
+      process.emitWarning(
+        `${name}: the certificate of ${describeBroker(connection)} is not checked (skip_verify): whoever sits between can read the password and every message`,
+        { code: 'QUORUMBRIDGE_SKIP_VERIFY' },
+      );
     this.#running ??= this.#run();
   }
 

@@ -2,3 +2,6 @@
 export class BrokerFailure extends Error {
   override readonly name = 'BrokerFailure';
 }
+
+/** The broker has said nothing in time: its connection may live on, and the channel that was asked is of no use any more. */
+export class NoAnswer extends BrokerFailure {}

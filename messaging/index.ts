@@ -16,3 +16,4 @@ export { type MetricsSources, messagingMetrics, registerMessagingMetrics } from 
 export { type OpenTelemetryApi, type Propagator, openTelemetry } from './observe/propagation.ts';
 export { Publisher, type PublisherSettings, type PublisherStats } from './publisher/publisher.ts';
 export { declareAll } from './topology/apply.ts';
+export { UPGRADE_EVENT_PHASES, UPGRADE_EXCHANGE, type UpgradeEvent, upgradeEvent } from './upgrade-event.ts';

@@ -134,7 +134,7 @@ export class Relay {
   }
 
   #begin(): void {
-    this.#pieces.length = 0;
+    while (this.#pieces.length > 0) this.#pieces.pop(); // cheaper than to set the length
     this.#kept = 0;
     if (this.stopping && !this.#inFrame) this.#muted = true;
   }

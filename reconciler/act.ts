@@ -13,6 +13,7 @@ import { mirrorPolicyName } from './observe.ts';
 import type { ConditionNow, Observed, Step, Telling, UpgradeRecord } from './types.ts';
 import { writeReport } from './upgrade-report.ts';
 import { telling } from './tellings.ts';
+import { declareStep } from './topology.ts';
 
 /** What steps are carried out with. */
 export interface Hands {
@@ -71,8 +72,10 @@ export async function act(step: Deed, observed: Observed, hands: Hands, signal: 
       const stored = await api.patch(CLUSTER, { namespace, name }, patch, {}, signal);
       return { hasChanged: textAt(stored, 'metadata', 'resourceVersion') !== before, tell: step.tell };
     }
-    default:
+    case 'import definitions':
       return importDefinitions(step.record, observed, hands, signal);
+    default:
+      return declareStep(step.topology, observed, hands, signal);
   }
 }
 

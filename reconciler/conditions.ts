@@ -47,6 +47,16 @@ export const CONDITION_REASONS = {
     Restored: 'the definitions are back; the report says what was changed',
     PartlyRestored: 'the new broker did not take all definitions; the report says which',
   },
+  TopologyApplied: {
+    Applied: 'the exchanges, queues and bindings of the file are declared',
+    Waiting: 'the file is declared behind the upgrade',
+    NoFile: 'the ConfigMap of spec.messagingTopology, or its key, is not there',
+    InvalidFile: 'the file is no messaging configuration',
+    Conflict: 'something exists otherwise than the file has it: nothing was declared',
+    Refused: 'the broker did not take all of the file',
+    BrokerUnreachable: 'the management API does not answer, so that nothing could be declared',
+    NotWanted: 'spec.messagingTopology was taken out',
+  },
   ProxyActive: {
     Required: 'clients of 3.x reach RabbitMQ 4 through the proxy',
     NotInjected: 'the proxy is required, but the pods do not have it',

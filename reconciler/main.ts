@@ -16,6 +16,7 @@ import { type Elector, type LeaseTimes, startElector, whileLeading } from './lea
 import { ReconcilerStats, factsOf, registerMetrics } from './metrics.ts';
 import type { reconcilerOptions } from './options.ts';
 import { createReconciler } from './reconcile.ts';
+import type { UpgradeEvents } from './upgrade-events.ts';
 
 export type ReconcilerValues = OptionValues<typeof reconcilerOptions>;
 
@@ -56,6 +57,8 @@ export async function startReconciler(
   const api = connectApi(cluster);
   const stats = new ReconcilerStats();
 
+  const events = await upgradeEvents(values.eventsConfig, log, stats);
+
   let isClosing = false;
   // What is started later, for the checks.
   const parts: { controller?: Controller; elector?: Elector } = {};
@@ -72,7 +75,7 @@ export async function startReconciler(
 
   const controller = startController({
     api,
-    reconcile: reconcileWith(parts, api, values, log, stats),
+    reconcile: reconcileWith(parts, api, values, log, stats, events),
     log,
     stats,
     workers: values.workers,
@@ -97,10 +100,24 @@ export async function startReconciler(
       isClosing = true;
       // The Lease is kept until the work has ended: nobody else may begin before that.
       await controller.stop(GRACE_MS);
-      await elector?.stop();
+      await Promise.all([elector?.stop(), events?.close()]);
       await running.disposeAsync();
     },
   };
+}
+
+/** @throws UsageError for a configuration that can't be used */
+async function upgradeEvents(
+  file: string | undefined,
+  log: Logger,
+  stats: ReconcilerStats,
+): Promise<UpgradeEvents | undefined> {
+  if (file === undefined) return undefined;
+  const { loadConfig } = await import('../messaging/config.ts');
+  const { startUpgradeEvents } = await import('./upgrade-events.ts');
+  const config = loadConfig(file, process.env);
+  for (const warning of config.warnings) log.warn({ option: '--events-config' }, warning);
+  return config.enabled ? startUpgradeEvents({ config, log, stats }) : undefined;
 }
 
 function reconcileWith(
@@ -109,6 +126,7 @@ function reconcileWith(
   values: ReconcilerValues,
   log: Logger,
   stats: ReconcilerStats,
+  events: UpgradeEvents | undefined,
 ): ReturnType<typeof createReconciler> {
   const api = values.noLeaderElection
     ? connected
@@ -127,8 +145,10 @@ function reconcileWith(
     log,
     tell: createTeller({ api, log, stats }),
     now: () => new Date(),
-    seen: ({ namespace, name }, observed) =>
-      stats.note(namespace, name, observed && factsOf(observed.rabbitmq)),
+    seen: (key, observed) => {
+      stats.note(key.namespace, key.name, observed && factsOf(observed.rabbitmq));
+      events?.seen(key, observed?.rabbitmq);
+    },
   });
 }
 

@@ -45,6 +45,9 @@ export class ReconcilerStats {
   reconcileSeconds = 0;
   retries = 0;
   readonly events: EventCount = new LabelledCount();
+  readonly upgradeEvents = new LabelledCount<{ result: 'published' | 'failed' }>();
+  /** Absent without --events-config, and until there is something to publish. */
+  eventsBroker: { readonly state: string; readonly stats: { readonly waiting: number } } | undefined;
   /** Absent until it is started. */
   queue: { readonly depth: number; readonly running: number } | undefined;
   /** Absent with --no-leader-election, and until it is started. */
@@ -138,6 +141,22 @@ export function registerMetrics(metrics: Metrics, stats: ReconcilerStats): void 
     'Events about RabbitMqs; result is written, known (there already), failed or left out (too many)',
     () => stats.events,
     ['reason', 'result'],
+  );
+  metrics.counter(
+    `${prefix}upgrade_events_total`,
+    'Upgrade events for --events-config; result is published, or failed: then it is tried again while the phase lasts',
+    () => stats.upgradeEvents,
+    ['result'],
+  );
+  metrics.gauge(
+    `${prefix}upgrade_events_waiting`,
+    'Upgrade events that wait for their broker',
+    () => stats.eventsBroker?.stats.waiting ?? 0,
+  );
+  metrics.gauge(
+    `${prefix}upgrade_events_connected`,
+    'Whether the broker for upgrade events is connected; 0 without --events-config, and until there is something to publish',
+    () => Number(stats.eventsBroker?.state === 'open'),
   );
   metrics.gauge(
     `${prefix}rabbitmqs`,

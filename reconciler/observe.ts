@@ -19,6 +19,7 @@ import { readBackup } from './backup.ts';
 import { targetImage } from './gates.ts';
 import { intentOf } from './intent.ts';
 import { rehearse } from './rehearsal.ts';
+import { readTopology } from './topology.ts';
 import type {
   Observed,
   ObservedBackup,
@@ -30,6 +31,7 @@ import type {
   ObservedSecret,
   ObservedStatefulSet,
   Rehearsal,
+  TopologyRecord,
   UpgradeRecord,
 } from './types.ts';
 
@@ -84,6 +86,10 @@ export async function observe(
       ? await askBroker(clusterObject, pods, secretObject, signal)
       : NOT_ASKED;
   const cluster = clusterObject && readCluster(clusterObject, rabbitmq.uid);
+  // During an upgrade it is needed when all else is back.
+  const isBack =
+    upgradePhase === 'WaitingForCluster' &&
+    (upgrade?.importedAt !== undefined || upgrade?.backup === undefined);
   return {
     now,
     rabbitmq,
@@ -95,6 +101,7 @@ export async function observe(
     backup,
     broker,
     hasMirrorPolicy: upgradePhase === 'DeletingResources' && (await hasMirrorPolicy(api, rabbitmq, signal)),
+    topology: isUnderWay && !isBack ? { state: 'not read' } : await readTopology(api, object, signal),
     rehearsal: isAsked ? await tryCluster(api, rabbitmq, cluster, signal) : { state: 'not tried' },
   };
 }
@@ -143,6 +150,7 @@ function readRabbitMq(object: KubeObject): ObservedRabbitMq {
   const phase = phaseOf(object) ?? '';
   const finalizers = valueAt(object, 'metadata', 'finalizers');
   const upgrade = valueAt(object, 'status', 'upgrade');
+  const topology = valueAt(object, 'status', 'messagingTopology');
   return {
     namespace: metadata('namespace'),
     name: metadata('name'),
@@ -171,6 +179,7 @@ function readRabbitMq(object: KubeObject): ObservedRabbitMq {
       // Only this controller writes it, and the CRD's schema holds it.
       upgrade: isObject(upgrade) ? (upgrade as unknown as UpgradeRecord) : undefined,
       upgradeSequence: numberAt(object, 'status', 'upgradeSequence'),
+      messagingTopology: isObject(topology) ? (topology as unknown as TopologyRecord) : undefined,
     },
     object,
   };

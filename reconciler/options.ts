@@ -1,6 +1,7 @@
 import { INSTALL } from '../common/contract.ts';
 import {
   type OptionTable,
+  filePath,
   flag,
   integer,
   namespaceName,
@@ -83,6 +84,15 @@ export const reconcilerOptions = {
     description: 'RabbitMqs that are reconciled at the same time.',
     default: 2,
     parse: integer({ min: 1, max: 64 }),
+  },
+  eventsConfig: {
+    name: 'events-config',
+    argument: 'FILE',
+    env: 'QUORUMBRIDGE_EVENTS_CONFIG',
+    description:
+      'Messaging configuration whose connection upgrade events are published by: of a broker that is none of those that are upgraded.',
+    hiddenDefault: 'none are published',
+    parse: filePath(),
   },
   lease: {
     name: 'lease',

@@ -24,6 +24,8 @@ export const EVENTS = {
   ClusterNotReady: { type: 'Warning', about: 'the new cluster was not ready in --ready-timeout' },
   DefinitionsRestored: { type: 'Normal', about: 'the definitions are back' },
   DefinitionsRefused: { type: 'Warning', about: 'the new broker did not take all definitions' },
+  TopologyApplied: { type: 'Normal', about: 'the file of spec.messagingTopology is declared' },
+  TopologyNotApplied: { type: 'Warning', about: 'something is in the way of that file' },
   UpgradeComplete: { type: 'Normal', about: 'the upgrade has finished' },
   PatchStarted: { type: 'Normal', about: 'the image becomes that of another patch' },
   PatchComplete: { type: 'Normal', about: 'every node runs the other patch' },

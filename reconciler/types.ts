@@ -63,6 +63,33 @@ export interface BackupRecord {
   readonly queues: number;
 }
 
+/** `status.messagingTopology` of a RabbitMq: what was tried last, so that it is not done again and again. */
+export interface TopologyRecord {
+  /** Of the file's text, hexadecimal. */
+  readonly sha256: string;
+  /** metadata.uid of the RabbitmqCluster. */
+  readonly clusterUid: string;
+  /** Whether everything was declared. */
+  readonly isDeclared: boolean;
+  /** ISO 8601. */
+  readonly triedAt: string;
+}
+
+/** The file that spec.messagingTopology names. */
+export type ObservedTopology =
+  | { readonly state: 'not read' }
+  | { readonly state: 'not wanted' }
+  /** `why` is one clause for people. */
+  | { readonly state: 'missing'; readonly why: string }
+  | {
+      readonly state: 'found';
+      /** CONFIGMAP/KEY, for people. */
+      readonly file: string;
+      readonly text: string;
+      /** Of the text, hexadecimal. */
+      readonly sha256: string;
+    };
+
 /** The RabbitMq itself, as far as it is read. */
 export interface ObservedRabbitMq {
   readonly namespace: string;
@@ -90,6 +117,7 @@ export interface ObservedRabbitMq {
     readonly upgrade: UpgradeRecord | undefined;
     /** The sequence of the latest upgrade, also of one that was called off; 0 before the first. */
     readonly upgradeSequence: number;
+    readonly messagingTopology: TopologyRecord | undefined;
   };
   /** The whole object, for what is copied from its spec. */
   readonly object: KubeObject;
@@ -216,6 +244,7 @@ export interface Observed {
   /** Whether the RabbitmqPolicy NAME-ha-all of the topology operator is there. */
   readonly hasMirrorPolicy: boolean;
   readonly rehearsal: Rehearsal;
+  readonly topology: ObservedTopology;
 }
 
 /** Options that a plan depends on. */
@@ -264,7 +293,8 @@ export type Step =
       readonly patch: JsonObject;
       readonly tell: readonly Telling[];
     }
-  | { readonly do: 'import definitions'; readonly record: UpgradeRecord };
+  | { readonly do: 'import definitions'; readonly record: UpgradeRecord }
+  | { readonly do: 'declare topology'; readonly topology: ObservedTopology & { state: 'found' } };
 
 /** A condition as the plan sees it; lastTransitionTime and observedGeneration come when it is written. */
 export interface ConditionNow {
@@ -281,6 +311,7 @@ export const CONDITION_TYPES = [
   'UpgradeAllowed',
   'CredentialsPreserved',
   'DefinitionsPreserved',
+  'TopologyApplied',
   'ProxyActive',
   'ProxyRemovable',
   'Degraded',

@@ -24,13 +24,16 @@ export const url: Kind<UrlParts> = {
       // Node's own message quotes the url, with its password.
       throw new Error(`${FORM}; special characters of the password have to be percent-encoded`);
     }
-    if (!/^amqps?:$/.test(parsed.protocol) || parsed.hostname === '' || parsed.hash !== '')
-      throw new Error(FORM);
+    if (parsed.hash !== '') throw new Error(`${FORM}; a # has to be written as %23`);
+    if (!/^amqps?:$/.test(parsed.protocol) || parsed.hostname === '') throw new Error(FORM);
+    if (parsed.port === '0') throw new Error(`${FORM}; the port is a number from 1 to 65535`);
     if (parsed.search !== '')
-      throw new Error(`${FORM}, without a query: heartbeat and the rest are keys of their own`);
+      throw new Error(
+        `${FORM}, without a query: heartbeat and the rest are keys of their own, and a ? of the password has to be written as %3F`,
+      );
     return {
       isTls: parsed.protocol === 'amqps:',
-      host: parsed.hostname.replaceAll(/^\[|\]$/g, ''),
+      host: decoded(parsed.hostname)!.replaceAll(/^\[|\]$/g, ''),
       port: parsed.port === '' ? undefined : Number(parsed.port),
       username: decoded(parsed.username),
       password: decoded(parsed.password),

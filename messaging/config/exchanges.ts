@@ -26,7 +26,7 @@ export function exchangesOf(root: RootValues, check: Check): readonly ExchangeCo
   if (root.consumer.prefetchGlobal)
     check.warning(
       check.placeOf(root.consumer, 'prefetchGlobal'),
-      'prefetch_global is on: RabbitMQ before 4.3 ends a connection that consumes from a quorum queue with it',
+      'prefetch_global has no effect: each queue is consumed on a channel of its own. (RabbitMQ before 4.3 ends connections that have it and consume from quorum queues.)',
     );
   const read = root.exchanges.map((exchange) => ({
     exchange,

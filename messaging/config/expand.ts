@@ -29,6 +29,8 @@ export function expand({ text }: Pick<YamlScalar, 'text'>, env: Environment): Ex
         `"\${${body}${end ?? ''}" is no reference to a variable: write \${NAME} or \${NAME:-default}, and $\${ for the characters themselves`,
       );
     }
+    if (otherwise?.includes('${') === true)
+      throw new Error(`the default of \${${name}} has a reference itself: give it as a text`);
     const value = env[name];
     if (value !== undefined && value !== '') {
       isFromEnvironment = true;

@@ -217,7 +217,7 @@ const consumerTable = {
   prefetchGlobal: key(trueOrFalse, {
     name: 'prefetch_global',
     description:
-      'Whether the consumers of a channel share that number. RabbitMQ before 4.3 refuses it for quorum queues.',
+      'Without effect here, where each queue is consumed on a channel of its own: whether the consumers of a channel share that number.',
     default: false,
   }),
 };
@@ -226,7 +226,7 @@ export const rootTable = {
   enabled: key(trueOrFalse, {
     name: 'enabled',
     description:
-      'Whether programs consume and publish at all. Commands that are told to do something do it anyway.',
+      'Whether programs consume at all. A publisher that is made, and commands that are told to do something, work anyway.',
     default: true,
   }),
   url: key(url, {
@@ -267,7 +267,8 @@ export const rootTable = {
   }),
   connectTimeoutMs: key(positive, {
     name: 'connect_timeout',
-    description: 'How long connecting may take.',
+    description:
+      'How long connecting may take, and each answer of the broker where something is declared or consumed.',
     default: 30_000,
   }),
   heartbeatSeconds: key(heartbeat, {

@@ -48,7 +48,9 @@ export function attemptsOf(
   const headers: Readonly<Record<string, unknown>> = properties.headers ?? {};
   const copied = whole(headers[ATTEMPTS_HEADER]);
   const deaths = deathsIn(headers['x-death'], queue);
-  const counted = countedByBroker && fields.redelivered ? whole(headers['x-delivery-count']) : 0;
+  // Where nobody counts it has come back once or more often since its last copy: more is not to be known.
+  const returns = countedByBroker ? whole(headers['x-delivery-count']) : 1;
+  const counted = fields.redelivered ? returns : 0;
   const made = copied + (countsDeaths ? Math.max(deaths, counted) : deaths + counted);
   return { attempt: made + 1, uncounted: copied + deaths };
 }

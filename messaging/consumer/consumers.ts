@@ -1,15 +1,16 @@
 import { UsageError } from '../../common/errors.ts';
 import type { MessagingConfig } from '../config.ts';
-import { versionOf } from '../connection.ts';
+import { channelsOf, versionOf } from '../connection.ts';
 import { Connector, type ConnectorState } from '../connector.ts';
 import type { Propagator } from '../observe/propagation.ts';
-import { declareAll } from '../topology/apply.ts';
+import { declareEach, declareTopology, refusalText } from '../topology/apply.ts';
+import { declarations, declarationsOf, identity } from '../topology/declarations.ts';
 import type { ChannelModel } from 'amqplib';
 import type { Outcome } from './delivery.ts';
 import { Forwarder } from './forwarder.ts';
 import type { Handler } from './handler.ts';
 import { QueueConsumer } from './queue-consumer.ts';
-import { rulesOf } from './rules.ts';
+import { queueOf, rulesOf } from './rules.ts';
 
 /** basic.qos has two octets for it. */
 const PREFETCH_MAX = 65_535;
@@ -21,7 +22,7 @@ export interface ConsumersSettings {
   readonly handlers: Readonly<Record<string, Handler>>;
   /** Lets handlers run within the trace that the message's headers carry. Default: they run in none. */
   readonly propagator?: Propagator;
-  /** Something that an operator wants to know: a handler that threw, a queue that is not consumed. No secrets of the connection. */
+  /** Something that an operator wants to know: the file's warnings, a handler that threw, a queue that is not consumed. No secrets. */
   readonly onProblem?: (text: string) => void;
 }
 
@@ -33,7 +34,8 @@ export type QueueStats = Readonly<Record<Outcome | 'consumed', number>>;
 
 /**
  * Consumes from queues. The topology is declared at each connection; when the connection, a channel or a queue is gone, it is declared
- * again and consuming goes on, later and later as the connection's reconnect_delay says. Messages are handled at least once.
+ * again and consuming goes on, later and later as the connection's reconnect_delay says. A queue that can't be declared or consumed
+ * keeps none of the others from it. Messages are handled at least once.
  */
 export class Consumers {
   readonly #connector: Connector;
@@ -46,6 +48,8 @@ export class Consumers {
   readonly #queues = new Map<string, Record<keyof QueueStats, number>>();
   readonly #settings: ConsumersSettings;
   #ended: Error | undefined;
+  /** Why nothing is consumed of which nothing else is known. */
+  #connectionProblem = 'a connection to the broker is being made';
 
   /** Begins to consume, unless the configuration says `enabled: false`. @throws UsageError for handlers that don't fit the configuration */
   constructor(config: MessagingConfig, settings: ConsumersSettings) {
@@ -53,6 +57,7 @@ export class Consumers {
     this.#config = config;
     this.#settings = settings;
     this.#onProblem = (text) => onProblem?.(text);
+    for (const warning of config.warnings) this.#onProblem(warning);
     this.#forwarder = new Forwarder(config, { name: `${name}, retries`, onProblem: this.#onProblem });
     for (const [queue, handler] of Object.entries(handlers))
       this.#consumers.set(queue, this.#consumerOf(queue, handler));
@@ -63,28 +68,34 @@ export class Consumers {
         open: (model) => this.#opened(model),
         lost: (reason) => {
           for (const consumer of this.#consumers.values()) consumer.lost();
-          if (!this.#stopping.signal.aborted)
-            this.#onProblem(`the connection to the broker was lost: ${reason}`);
+          this.#connectionProblem = `the connection to the broker was lost: ${reason}`;
+          if (!this.#stopping.signal.aborted) this.#onProblem(this.#connectionProblem);
         },
         failed: (error) => this.#end(error),
         retrying: (error, _attempt, delayMs) => {
+          this.#connectionProblem = error.message;
           const next = delayMs === undefined ? '' : `; the next try in ${delayMs} ms`;
           this.#onProblem(`${error.message}${next}`);
         },
       },
     });
     if (config.enabled) this.#connector.start();
+    else this.#connectionProblem = 'the file says enabled: false';
   }
 
   /** Whether all queues are consumed. Nothing is to be with `enabled: false`, and that is as it should be. */
   get isHealthy(): boolean {
     if (!this.#config.enabled) return true;
-    return this.#ended === undefined && this.unconsumed.length === 0;
+    return this.#ended === undefined && this.unconsumed.size === 0;
   }
 
-  /** The queues that have a handler and are not consumed at this time. */
-  get unconsumed(): readonly string[] {
-    return [...this.#consumers].filter(([, { isConsuming }]) => !isConsuming).map(([queue]) => queue);
+  /** The queues that have a handler and are not consumed at this time, and why. */
+  get unconsumed(): ReadonlyMap<string, string> {
+    const found = new Map<string, string>();
+    for (const [queue, { isConsuming, problem }] of this.#consumers) {
+      if (!isConsuming) found.set(queue, this.#ended?.message ?? problem ?? this.#connectionProblem);
+    }
+    return found;
   }
 
   get name(): string {
@@ -142,9 +153,9 @@ export class Consumers {
   }
 
   #consumerOf(queue: string, handler: Handler): QueueConsumer {
-    const queues = this.#config.exchanges.flatMap((exchange) => exchange.queues);
-    const found = queues.find(({ name }) => name === queue);
+    const found = queueOf(this.#config, queue);
     if (found === undefined) {
+      const queues = this.#config.exchanges.flatMap((exchange) => exchange.queues);
       const has = queues.map(({ name }) => name).join(', ') || 'none';
       throw new UsageError(
         `handler of queue ${JSON.stringify(queue)}: the file has no such queue; it has ${has}`,
@@ -168,6 +179,7 @@ export class Consumers {
       prefetch,
       concurrency,
       firstDelayMs: this.#config.connection.reconnectDelayMs,
+      answerMs: this.#config.connection.connectTimeoutMs,
       forwarder: this.#forwarder,
       signal: this.#stopping.signal,
       onProblem: this.#onProblem,
@@ -186,13 +198,31 @@ export class Consumers {
 
   async #opened(model: ChannelModel): Promise<void> {
     const version = versionOf(model);
-    const declare = (): Promise<void> => declareAll(model, this.#config);
-    await declare();
-    const queues = this.#config.exchanges.flatMap((exchange) => exchange.queues);
+    const { connectTimeoutMs } = this.#config.connection;
+    this.#connectionProblem = 'it is being declared';
+    const refusals = await declareEach(model, declarations(this.#config, version), connectTimeoutMs);
+    const ofNobody = new Set(refusals);
+    let left = refusals.filter(({ isAnswered }) => !isAnswered).length;
+    const onChannelLeft = (): void => {
+      // A connection has so many channels, and those that answer nothing are never free again.
+      if (++left * 2 >= channelsOf(model)) this.#connector.drop('the broker leaves its channels unanswered');
+    };
     for (const [name, consumer] of this.#consumers) {
-      const queue = queues.find((one) => one.name === name)!;
-      consumer.start({ model, declare, rules: rulesOf(queue, version) });
+      const queue = queueOf(this.#config, name)!;
+      const needed = declarationsOf(this.#config, name, version);
+      const things = new Set(needed.map(identity));
+      const own = refusals.filter(({ declaration }) => things.has(identity(declaration)));
+      for (const refusal of own) ofNobody.delete(refusal);
+      consumer.start({
+        model,
+        rules: rulesOf(queue, version),
+        refusal: own[0] && refusalText(own[0]),
+        declare: () => declareTopology(model, needed, connectTimeoutMs),
+        onChannelLeft,
+      });
     }
+    for (const refusal of ofNobody)
+      this.#onProblem(`${refusalText(refusal)}; no queue that is consumed here needs it`);
   }
 
   #end(error: Error): void {

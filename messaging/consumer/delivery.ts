@@ -29,6 +29,14 @@ export interface Surroundings {
   readonly onOutcome: (outcome: Outcome) => void;
 }
 
+/** Hears how far a delivery is. */
+export interface Progress {
+  /** The handler is through with it; it may be held back for longer. */
+  readonly handled: () => void;
+  /** The broker was told what becomes of it; not before `handled`. */
+  readonly settled: () => void;
+}
+
 /** One message, from its arrival until the broker is told what becomes of it. */
 export class Delivery {
   readonly #message: ConsumeMessage;
@@ -39,7 +47,9 @@ export class Delivery {
   /** Milliseconds of performance.now(). */
   #begunAt = 0;
   #decision: string | undefined;
-  #settling: Promise<void> = Promise.resolve();
+  /** What is still to come before it is settled: the handler's end, and that the broker is told. */
+  #steps = 2;
+  #progress: Progress | undefined;
 
   constructor(message: ConsumeMessage, session: Session, rules: Rules, surroundings: Surroundings) {
     this.#message = message;
@@ -54,13 +64,9 @@ export class Delivery {
     return this.#session.isOpen;
   }
 
-  /** Resolves when the broker was told; not before `handle` has resolved. */
-  get settled(): Promise<void> {
-    return this.#settling;
-  }
-
-  /** Resolves when the handler is through; the message may be held back for longer. Never rejects. */
-  async handle({ accept }: Handler): Promise<void> {
+  /** Gives it to the handler. Handlers that return at once cost no promise. */
+  handle({ accept }: Handler, progress: Progress): void {
+    this.#progress = progress;
     this.#begin();
     let run;
     try {
@@ -69,19 +75,46 @@ export class Delivery {
       const reason = `invalid payload: ${messageOf(error)}`;
       this.#surroundings.onProblem(`${this.#name}: ${reason}`);
       this.#decide('was rejected: its payload is invalid', () => this.#reject(reason));
+      this.#handled();
       return;
     }
+    let running;
     try {
       const context = this.#context();
       const { propagator } = this.#surroundings;
-      await (propagator === undefined ? run(context) : propagator.run(context.headers, () => run(context)));
-      if (this.#decision === undefined) this.#decide('was acked by returning', () => this.#ack());
+      running = propagator === undefined ? run(context) : propagator.run(context.headers, () => run(context));
     } catch (error) {
-      this.#surroundings.onProblem(
-        `${this.#name}: the handler threw at attempt ${this.#attempts.attempt}: ${messageOf(error)}`,
-      );
-      if (this.#decision === undefined) this.#decide('was given back by throwing', () => this.#giveBack());
+      this.#threw(error);
+      return;
     }
+    if (running === undefined) this.#returned();
+    else
+      Promise.resolve(running).then(
+        () => this.#returned(),
+        (error: unknown) => this.#threw(error),
+      );
+  }
+
+  #returned(): void {
+    if (this.#decision === undefined) this.#decide('was acked by returning', () => this.#ack());
+    this.#handled();
+  }
+
+  #threw(error: unknown): void {
+    this.#surroundings.onProblem(
+      `${this.#name}: the handler threw at attempt ${this.#attempts.attempt}: ${messageOf(error)}`,
+    );
+    if (this.#decision === undefined) this.#decide('was given back by throwing', () => this.#giveBack());
+    this.#handled();
+  }
+
+  #handled(): void {
+    this.#progress?.handled();
+    this.#step();
+  }
+
+  #step(): void {
+    if (--this.#steps === 0) this.#progress?.settled();
   }
 
   get #messageId(): string | undefined {
@@ -153,9 +186,16 @@ export class Delivery {
       throw new Error(`${this.#name}: it ${this.#decision} before; only one decision can be taken`);
     this.#decision = what;
     // The broker's answers to what is sent are events of the channel, so what fails here is nobody's to handle.
-    this.#settling = (async () => settle())().catch((error: unknown) =>
-      this.#surroundings.onProblem(`${this.#name}: ${messageOf(error)}`),
-    );
+    const failed = (error: unknown): void =>
+      this.#surroundings.onProblem(`${this.#name}: ${messageOf(error)}`);
+    try {
+      const settling = settle();
+      if (settling === undefined) this.#step();
+      else void settling.catch(failed).finally(() => this.#step());
+    } catch (error) {
+      failed(error);
+      this.#step();
+    }
   }
 
   #ack(): void {

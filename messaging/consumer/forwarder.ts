@@ -4,6 +4,13 @@ import type { OutgoingMessage } from '../publisher/message.ts';
 import { Publisher } from '../publisher/publisher.ts';
 import { headersOfCopy, headersOfRetry } from './attempts.ts';
 
+/** Headers of dead letters that a consumer has rejected with a reason. */
+export const REJECTED = {
+  reason: 'x-rejected-reason',
+  queue: 'x-rejected-queue',
+  at: 'x-rejected-at',
+} as const;
+
 /** Longer reasons are cut: a message's headers have to go into one frame. */
 const REASON_MAX = 1000;
 
@@ -50,7 +57,13 @@ export class Forwarder {
   /** To a dead-letter exchange, with the routing key that the message came with. */
   async bury(message: ConsumeMessage, exchange: string, queue: string, reason: string): Promise<void> {
     const text = reason.length > REASON_MAX ? `${reason.slice(0, REASON_MAX)}…` : reason;
-    const headers = { ...headersOfCopy(message), 'x-rejected-reason': text, 'x-rejected-queue': queue };
+    const headers = {
+      ...headersOfCopy(message),
+      [REJECTED.reason]: text,
+      [REJECTED.queue]: queue,
+      // Of AMQP's type for it, in seconds, as in x-death.
+      [REJECTED.at]: { '!': 'timestamp', value: Math.floor(Date.now() / 1000) },
+    };
     await this.#publish(message, { exchange, routingKey: message.fields.routingKey, headers });
   }
 

@@ -70,5 +70,11 @@ export function valueOf({ properties, content }: ConsumeMessage): unknown {
   const isJson = /^application\/json(?:\s*;|$)/i.test(String(contentType ?? ''));
   const isPlain = contentEncoding === undefined || /^(?:|utf-?8|identity)$/i.test(String(contentEncoding));
   if (!isJson || !isPlain) return content;
-  return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(content));
+  const written = new TextDecoder('utf-8', { fatal: true }).decode(content);
+  try {
+    return JSON.parse(written);
+  } catch {
+    // The parser quotes what it could not read, and contents belong in no log.
+    throw new Error('its content is no JSON');
+  }
 }

@@ -1,4 +1,5 @@
 import { type Version, compareVersions } from '../../common/version.ts';
+import type { MessagingConfig } from '../config.ts';
 import type { QueueConfig } from '../config/types.ts';
 import { NO_DELIVERY_LIMIT, queueForm, retryQueues } from '../topology/declarations.ts';
 
@@ -16,6 +17,15 @@ export interface Rules {
   readonly deliveryLimit: number | undefined;
   readonly deadLetterExchange: string | undefined;
   readonly retries: ReturnType<typeof retryQueues>;
+}
+
+/** A queue of a configuration as it is declared there: where it stands below several exchanges, only one of them declares it. */
+export function queueOf(
+  { exchanges }: Pick<MessagingConfig, 'exchanges'>,
+  queue: string,
+): QueueConfig | undefined {
+  const found = exchanges.flatMap(({ queues }) => queues.filter(({ name }) => name === queue));
+  return found.find(({ declare }) => declare) ?? found[0];
 }
 
 /** What holds for a queue on a version of RabbitMQ. */

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { ConsumeMessage, Options } from 'amqplib';
 import { headersOfCopy } from '../consumer/attempts.ts';
+import { REJECTED } from '../consumer/forwarder.ts';
 
 /** How often a message was redriven, from which queue, and which time it was: by the last, what is returned is told apart. */
 export const REDRIVEN = {
@@ -47,7 +48,7 @@ export function letterOf(message: ConsumeMessage, feeders: readonly string[]): L
   const { messageId, contentType } = properties as { messageId: unknown; contentType: unknown };
   const headers: Readonly<Record<string, unknown>> = properties.headers ?? {};
   const deaths = deathsIn(headers['x-death']);
-  const buried = text(headers['x-rejected-queue']);
+  const buried = text(headers[REJECTED.queue]);
   // A consumer's own dead letters carry none of RabbitMQ's list.
   if (buried !== undefined) {
     const routingKey = message.fields.routingKey;
@@ -55,7 +56,7 @@ export function letterOf(message: ConsumeMessage, feeders: readonly string[]): L
       queue: buried,
       reason: 'rejected',
       count: 1,
-      at: undefined,
+      at: millisecondsOf(headers[REJECTED.at]),
       exchange: undefined,
       routingKey,
     });
@@ -66,7 +67,7 @@ export function letterOf(message: ConsumeMessage, feeders: readonly string[]): L
     messageId: text(messageId),
     death,
     isOfFeeder: isOf(death),
-    rejection: text(headers['x-rejected-reason']),
+    rejection: text(headers[REJECTED.reason]),
     redriven: whole(headers[REDRIVEN.count]) ?? 0,
     octets: content.length,
     contentType: text(contentType),
@@ -84,7 +85,8 @@ export function propertiesOfRedriven(
   from: string,
 ): Options.Publish & { readonly id: string } {
   const id = randomUUID();
-  const { 'x-rejected-reason': _, 'x-rejected-queue': __, ...headers } = headersOfCopy(message);
+  const headers = headersOfCopy(message);
+  for (const name of Object.values(REJECTED)) delete headers[name];
   const own: Record<string, unknown> = { ...message.properties };
   for (const name of ['userId', 'expiration', 'clusterId']) own[name] = undefined;
   return {
@@ -107,18 +109,22 @@ const NO_DEATH: Death = {
 function deathsIn(value: unknown): Death[] {
   if (!Array.isArray(value)) return [];
   return (value as (Readonly<Record<string, unknown>> | null)[]).map((death) => {
-    const time = death?.['time'] as { readonly value?: unknown } | null | undefined;
-    const seconds = whole(time?.value);
     const keys: unknown = death?.['routing-keys'];
     return {
       queue: text(death?.['queue']),
       reason: text(death?.['reason']),
       count: whole(death?.['count']),
-      at: seconds === undefined ? undefined : seconds * 1000,
+      at: millisecondsOf(death?.['time']),
       exchange: text(death?.['exchange']),
       routingKey: Array.isArray(keys) ? text(keys[0]) : undefined,
     };
   });
+}
+
+/** Of a timestamp of AMQP's tables, which has seconds. */
+function millisecondsOf(value: unknown): number | undefined {
+  const seconds = whole((value as { readonly value?: unknown } | null | undefined)?.value);
+  return seconds === undefined ? undefined : seconds * 1000;
 }
 
 function text(value: unknown): string | undefined {

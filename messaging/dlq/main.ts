@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChannelModel, ConsumeMessage } from 'amqplib';
 import { messageOf } from '../../common/errors.ts';
+import { answered } from '../answered.ts';
 import type { MessagingConfig } from '../config.ts';
 import { closeConnection, openConnection, versionOf } from '../connection.ts';
 import { BrokerFailure } from '../errors.ts';
@@ -12,6 +13,9 @@ import { type Letter, letterOf, propertiesOfRedriven } from './letter.ts';
 import { Outgoing } from './outgoing.ts';
 import { type DeadLetterQueue, deadLetterQueue, deadLetterQueues } from './queues.ts';
 import { type Visit, walk } from './walk.ts';
+
+/** How long a message may wait for its turn, as far as `rate` says. */
+const HELD_SECONDS = 60;
 
 /** So many messages that could not be redriven are named; the others are counted. */
 const NAMED = 20;
@@ -27,9 +31,12 @@ export interface DlqSettings {
   readonly ignoresDeliveryLimit: boolean;
   /** Ends it in good order. */
   readonly signal: AbortSignal;
-  /** Called for each message that is decided on. @param found how many the queue held at the start */
-  readonly onProgress: (looked: number, found: number) => void;
+  /** Called for each message that is decided on, and then for those that are given back. */
+  readonly onProgress: (phase: Phase, done: number, total: number) => void;
 }
+
+/** `looking`: of as many messages as the queue held at the start. `giving back`: of those that stay. */
+export type Phase = 'looking' | 'giving back';
 
 /** A queue as it is at the broker; undefined where it is not there. */
 export interface ListedQueue extends DeadLetterQueue {
@@ -42,7 +49,7 @@ export function listDeadLetters(config: MessagingConfig): Promise<ListedQueue[]>
   return withConnection(config, async (model) => {
     const listed: ListedQueue[] = [];
     for (const queue of deadLetterQueues(config)) {
-      const found = await countsOf(model, queue.name);
+      const found = await countsOf(model, queue.name, config.connection.connectTimeoutMs);
       listed.push({ ...queue, messages: found?.messages, consumers: found?.consumers });
     }
     return listed;
@@ -52,6 +59,7 @@ export function listDeadLetters(config: MessagingConfig): Promise<ListedQueue[]>
 export interface ShownLetter extends Letter {
   /** From 1, in the order of the queue, with those that the filters leave out counted. */
   readonly position: number;
+  /** As much of it as was asked for. */
   readonly content: Buffer;
 }
 
@@ -62,15 +70,21 @@ export interface Shown {
   readonly letters: readonly ShownLetter[];
 }
 
-/** Looks at dead letters, and leaves them where they are. @throws BrokerFailure, UsageError */
-export function showDeadLetters(settings: DlqSettings): Promise<Shown> {
+/**
+ * Looks at dead letters, and leaves them where they are.
+ * @param octets so many of each content are kept
+ * @throws BrokerFailure, UsageError
+ */
+export function showDeadLetters(settings: DlqSettings, octets: number): Promise<Shown> {
   return withQueue(settings, async (model, { name, feeders }, found) => {
     const letters: ShownLetter[] = [];
     let position = 0;
-    await look(model, settings, found, (message) => {
+    await look(model, settings, { count: found }, (message) => {
       position++;
-      const letter = { ...letterOf(message, feeders), position, content: message.content };
-      if (isMeant(settings, letter)) letters.push(letter);
+      const letter = letterOf(message, feeders);
+      // A copy: a part of it would keep the whole in memory.
+      const content = Buffer.from(message.content.subarray(0, octets));
+      if (isMeant(settings, letter)) letters.push({ ...letter, position, content });
       return letters.length === settings.limit ? 'end' : 'stay';
     });
     return { queue: name, found, letters };
@@ -87,7 +101,7 @@ export interface RedriveSettings extends DlqSettings {
   readonly target: Target;
   /** Tells what would be done, and does nothing. */
   readonly isDryRun: boolean;
-  /** Messages per second, at most. */
+  /** Messages per second, at most; may be less than one. */
   readonly rate: number | undefined;
 }
 
@@ -115,7 +129,7 @@ export interface Redriven {
 export function redriveDeadLetters(settings: RedriveSettings): Promise<Redriven> {
   return withQueue(settings, async (model, queue, found) => {
     const { target, isDryRun, config, signal } = settings;
-    await checkTarget(model, target);
+    await checkTarget(model, target, config.connection.connectTimeoutMs);
     const run = new Redrive(settings, queue, found);
     try {
       if (isDryRun) await run.through(model, undefined);
@@ -142,6 +156,8 @@ class Redrive {
   #failed = 0;
   #matched = 0;
   #turn: Promise<unknown> = Promise.resolve();
+  /** Milliseconds of performance.now(). */
+  #nextTurnAt = 0;
 
   constructor(settings: RedriveSettings, queue: DeadLetterQueue, found: number) {
     this.#settings = settings;
@@ -151,8 +167,9 @@ class Redrive {
 
   /** @param outgoing undefined: nothing is published */
   async through(model: ChannelModel, outgoing: Outgoing | undefined): Promise<void> {
-    const { limit } = this.#settings;
-    await look(model, this.#settings, this.#found, (message, signal) => {
+    const { limit, rate } = this.#settings;
+    const atATime = rate === undefined ? undefined : Math.ceil(rate * HELD_SECONDS);
+    await look(model, this.#settings, { count: this.#found, atATime }, (message, signal) => {
       if (this.#matched === limit) return 'end';
       const letter = letterOf(message, this.#queue.feeders);
       if (!isMeant(this.#settings, letter)) return 'stay';
@@ -194,12 +211,13 @@ class Redrive {
   }
 
   /** In their order, and as far apart as the rate says. */
-  async #itsTurn(signal: AbortSignal): Promise<void> {
+  #itsTurn(signal: AbortSignal): Promise<unknown> {
     const { rate } = this.#settings;
-    if (rate === undefined) return;
-    const turn = this.#turn;
-    this.#turn = turn.then(() => sleep(1000 / rate, undefined, { signal })).catch(() => {}); // by its signal
-    await turn;
+    if (rate === undefined) return this.#turn;
+    const at = Math.max(performance.now(), this.#nextTurnAt);
+    this.#nextTurnAt = at + 1000 / rate;
+    this.#turn = behind(this.#turn, at, signal);
+    return this.#turn;
   }
 
   #placeOf({ fields }: ConsumeMessage, { death, isOfFeeder }: Letter): Place | string {
@@ -227,6 +245,14 @@ class Redrive {
     this.#failed++;
     if (this.#failures.length < NAMED) this.#failures.push({ messageId, reason });
   }
+}
+
+/** Resolves when the one before has, and not before a time of performance.now(), or when it is aborted. */
+async function behind(before: Promise<unknown>, at: number, signal: AbortSignal): Promise<void> {
+  await before;
+  const wait = at - performance.now();
+  // Timers know whole milliseconds.
+  if (wait >= 1) await sleep(wait, undefined, { signal }).catch(() => {});
 }
 
 interface Sending {
@@ -270,7 +296,7 @@ export function purgeDeadLetters(settings: DlqSettings, isMeantSo: boolean): Pro
       return result();
     }
     try {
-      await look(model, settings, found, (message) => {
+      await look(model, settings, { count: found }, (message) => {
         if (purged === limit) return 'end';
         if (!isMeant(settings, letterOf(message, feeders))) return 'stay';
         purged++;
@@ -291,17 +317,20 @@ function isMeant({ filters }: DlqSettings, letter: Letter): boolean {
 
 async function look(
   model: ChannelModel,
-  { queue, limit, filters, signal, onProgress }: DlqSettings,
-  count: number,
+  { config, queue, limit, filters, signal, onProgress }: DlqSettings,
+  { count, atATime }: { readonly count: number; readonly atATime?: number | undefined },
   visit: Visit,
 ): Promise<void> {
   let looked = 0;
-  const settled = (): void => onProgress(++looked, count);
+  const settled = (): void => onProgress('looking', ++looked, count);
   await walk(model, {
     queue,
     count,
     takes: filters.length === 0 ? limit : undefined,
+    atATime,
+    timeoutMs: config.connection.connectTimeoutMs,
     signal,
+    onGivenBack: (done, total) => onProgress('giving back', done, total),
     visit: (message, ending) => {
       const decision = visit(message, ending);
       if (typeof decision === 'string') settled();
@@ -331,24 +360,24 @@ async function withQueue<T>(
   run: (model: ChannelModel, queue: DeadLetterQueue, found: number) => Promise<T>,
 ): Promise<T> {
   const queue = deadLetterQueue(config, name);
+  const { connectTimeoutMs } = config.connection;
   return withConnection(config, async (model) => {
-    const counts = await countsOf(model, name);
+    const counts = await countsOf(model, name, connectTimeoutMs);
     if (counts === undefined)
       throw new BrokerFailure(
         `queue ${JSON.stringify(name)} is not there: quorumbridge topology apply declares it`,
       );
-    if (!ignoresDeliveryLimit) await checkDeliveryLimit(model, name);
+    if (!ignoresDeliveryLimit) await checkDeliveryLimit(model, name, connectTimeoutMs);
     return run(model, queue, counts.messages);
   });
 }
 
 /** A look counts as a delivery, and so does an interrupted redrive: a queue with a limit would drop what it has shown too often. */
-async function checkDeliveryLimit(model: ChannelModel, name: string): Promise<void> {
+async function checkDeliveryLimit(model: ChannelModel, name: string, timeoutMs: number): Promise<void> {
   const { major } = versionOf(model);
   const table = { 'x-queue-type': 'quorum', 'x-delivery-limit': NO_DELIVERY_LIMIT };
-  const [item] = await probe(model, [
-    { kind: 'queue', name, declare: true, role: 'dead letters', arguments: table },
-  ]);
+  const wanted = { kind: 'queue', name, declare: true, role: 'dead letters', arguments: table } as const;
+  const [item] = await probe(model, [wanted], timeoutMs);
   const differences = new Map(item!.differences.map(({ field, have }) => [field, have]));
   if (differences.has('x-queue-type') || !differences.has('x-delivery-limit')) return;
   const have = differences.get('x-delivery-limit');
@@ -359,13 +388,15 @@ async function checkDeliveryLimit(model: ChannelModel, name: string): Promise<vo
   );
 }
 
-async function checkTarget(model: ChannelModel, target: Target): Promise<void> {
+async function checkTarget(model: ChannelModel, target: Target, timeoutMs: number): Promise<void> {
   if (target.kind === 'origin') return;
   const channel = await model.createChannel();
   // The same refusal rejects the call.
   channel.on('error', () => {});
   try {
-    await (target.kind === 'queue' ? channel.checkQueue(target.name) : channel.checkExchange(target.name));
+    const found: Promise<unknown> =
+      target.kind === 'queue' ? channel.checkQueue(target.name) : channel.checkExchange(target.name);
+    await answered(timeoutMs, 'whether it is there', found);
     await channel.close();
   } catch (error) {
     throw new BrokerFailure(`${target.kind} ${JSON.stringify(target.name)}: ${messageOf(error)}`);
@@ -376,11 +407,13 @@ async function checkTarget(model: ChannelModel, target: Target): Promise<void> {
 async function countsOf(
   model: ChannelModel,
   name: string,
+  timeoutMs: number,
 ): Promise<{ messages: number; consumers: number } | undefined> {
   const channel = await model.createChannel();
   channel.on('error', () => {});
   try {
-    const { messageCount, consumerCount } = await channel.checkQueue(name);
+    const counts = answered(timeoutMs, 'how many it holds', channel.checkQueue(name));
+    const { messageCount, consumerCount } = await counts;
     await channel.close();
     return { messages: messageCount, consumers: consumerCount };
   } catch (error) {

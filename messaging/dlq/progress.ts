@@ -6,7 +6,7 @@ const LINE_MS = 5000;
 
 const WIDTH = 24;
 
-/** `[######------------------] 250 of 1000, 48/s, 16 s left`. @param elapsedMs since the start */
+/** `[######------------------] 250 of 1000, 48/s, 16 s left`. @param elapsedMs since its start */
 export function progressText(done: number, total: number, elapsedMs: number): string {
   const filled = Math.floor((WIDTH * Math.min(done, total)) / Math.max(1, total));
   const rate = elapsedMs < 1000 ? undefined : (done * 1000) / elapsedMs;
@@ -20,7 +20,8 @@ export class ProgressWriter {
   readonly #out: Writable;
   readonly #isTerminal: boolean;
   readonly #now: () => number;
-  readonly #began: number;
+  #phase = '';
+  #began: number;
   #wroteAt: number;
   #bar = '';
 
@@ -33,11 +34,16 @@ export class ProgressWriter {
     this.#wroteAt = this.#began;
   }
 
-  report(done: number, total: number): void {
+  /** @param phase what is done: each begins anew */
+  report(phase: string, done: number, total: number): void {
     const now = this.#now();
+    if (phase !== this.#phase) {
+      if (this.#phase !== '') this.#began = now;
+      this.#phase = phase;
+    }
     if (now - this.#wroteAt < (this.#isTerminal ? BAR_MS : LINE_MS)) return;
     this.#wroteAt = now;
-    const text = progressText(done, total, now - this.#began);
+    const text = `${phase}: ${progressText(done, total, now - this.#began)}`;
     if (!this.#isTerminal) {
       this.#out.write(`${text}\n`);
       return;

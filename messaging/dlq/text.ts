@@ -7,36 +7,38 @@ export function listText(queues: readonly ListedQueue[]): string {
     return 'The file has no queues for dead letters: give its queues dlx_name and dlq_name.\n';
   return queues
     .map(({ name, messages, consumers, feeders }) => {
-      const state = messages === undefined ? 'is not there' : `${messages} messages, ${consumers} consumers`;
+      // The broker counts those that it has not given to anybody.
+      const held = consumers === 0 ? '' : `, and what its ${consumers} consumers hold`;
+      const state = messages === undefined ? 'is not there' : `${messages} messages${held}`;
       return `${quoted(name)}: ${state}; dead letters of ${feeders.map(quoted).join(', ')}\n`;
     })
     .join('');
 }
 
-/** @param octets so many of each content, at most */
-export function showText({ queue, found, letters }: Shown, octets: number): string {
+/** @param hasContents whether they are printed */
+export function showText({ queue, found, letters }: Shown, hasContents: boolean): string {
   const head = `${quoted(queue)} holds ${found} messages${letters.length < found ? `, ${letters.length} of them are shown` : ''}.\n`;
-  return head + letters.map((letter) => letterText(letter, octets)).join('');
+  return head + letters.map((letter) => letterText(letter, hasContents)).join('');
 }
 
 /** The same for programs. */
-export function showDocument({ queue, found, letters }: Shown, octets: number): string {
+export function showDocument({ queue, found, letters }: Shown, hasContents: boolean): string {
   const shown = letters.map(
-    ({ position, messageId, death, rejection, redriven, octets: size, contentType, content }) => ({
+    ({ position, messageId, death, rejection, redriven, octets, contentType, content }) => ({
       position,
       messageId,
       death: { ...death, at: timeOf(death.at) },
       rejection,
       redriven,
-      octets: size,
+      octets,
       contentType,
-      ...(octets === 0 ? {} : { content: content.subarray(0, octets).toString('utf8') }),
+      ...(hasContents ? { content: content.toString('utf8') } : {}),
     }),
   );
   return `${JSON.stringify({ queue, found, letters: shown }, null, 2)}\n`;
 }
 
-function letterText(letter: ShownLetter, octets: number): string {
+function letterText(letter: ShownLetter, hasContents: boolean): string {
   const { position, messageId, death, contentType, redriven, rejection, content } = letter;
   const { reason = 'a dead letter', queue, count = 1, at, exchange, routingKey } = death;
   const parts = [
@@ -53,7 +55,7 @@ function letterText(letter: ShownLetter, octets: number): string {
   const lines = [
     parts.join(''),
     ...(rejection === undefined ? [] : [`   reason: ${quoted(rejection)}`]),
-    ...(octets === 0 ? [] : [`   content: ${quoted(content.subarray(0, octets).toString('utf8'))}`]),
+    ...(hasContents ? [`   content: ${quoted(content.toString('utf8'))}`] : []),
   ];
   return lines.map((line) => `${line}\n`).join('');
 }

@@ -2,21 +2,32 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { messageOf } from '../../common/errors.ts';
+import { answered } from '../answered.ts';
+import { versionOf } from '../connection.ts';
 import { BrokerFailure } from '../errors.ts';
 
-/** Messages of one channel that are neither acked nor given back, at most; their contents are in memory until they are decided on. */
+/**
+ * Messages of one channel that are neither acked nor given back, at most; their contents are in memory until they are decided on.
+ * So many of any size, and more of those that are small: what stays needs a channel for each so many.
+ */
 const PREFETCH = 100;
+const PREFETCH_OF_SMALL = 1000;
+const SMALL_OCTETS = 16_384;
 
 /** How long nothing comes until the queue is asked whether it is empty, and until somebody else is taken to have its messages. */
 const PAUSE_MS = 500;
 const STALL_MS = 30_000;
 
-/** More messages that are given back at once come back to quorum queues of RabbitMQ 3.10 in any order, of one channel or of several. */
-const TOGETHER = 32;
+/**
+ * How many messages are given back at once: of more, quorum queues of RabbitMQ 3.10 put all in any order. Those of 4.0 and 4.3
+ * keep the order of 4000; what is between was not measured.
+ */
+const TOGETHER = 1000;
+const TOGETHER_BEFORE_4 = 32;
 
-/** Quorum queues have what is given back a moment later. How often, and how far apart, that is asked for. */
-const SETTLING_TRIES = 40;
-const SETTLING_MS = 50;
+/** Quorum queues have what is given back a moment later. How long, and how far apart, that is asked for. */
+const SETTLING_MS = 2000;
+const SETTLING_PAUSE_MS = 5;
 
 export interface WalkSettings {
   readonly queue: string;
@@ -24,12 +35,18 @@ export interface WalkSettings {
   readonly count: number;
   /** So many messages will be taken, at most. */
   readonly takes?: number | undefined;
+  /** So many of them are asked for at a time, at most: who takes long would keep what it has beyond the broker's consumer_timeout. */
+  readonly atATime?: number | undefined;
+  /** How long each answer of the broker may take. */
+  readonly timeoutMs: number;
   readonly signal: AbortSignal;
   /**
    * Called for each message in its order. A promise: the message is acked when it resolves to true, and stays when to false; many may be
    * under way. `stay`: it stays. `end`: it stays, and no further one is looked at.
    */
   readonly visit: Visit;
+  /** Called while messages are given back at the end. @param total how many there are to be given back */
+  readonly onGivenBack?: (done: number, total: number) => void;
 }
 
 /** @param signal the walk is at its end: what was not begun is not to be begun any more */
@@ -48,7 +65,7 @@ interface Arrived extends Pick<Station, 'channel' | 'held'> {
 
 /**
  * Visits messages in their order, and gives back those that stay when all are visited: they keep their places. What stays until then
- * is kept on as many channels as it needs, each with a prefetch.
+ * is kept on as many channels as it needs, each with a prefetch: of several consumers on one channel, it would come back in any order.
  * @throws BrokerFailure where a channel, the connection or the queue ends, or what `visit` returned rejects
  */
 export async function walk(model: ChannelModel, settings: WalkSettings): Promise<void> {
@@ -70,12 +87,16 @@ function failureOf(queue: string, error: unknown): BrokerFailure {
 class Walk {
   readonly #model: ChannelModel;
   readonly #settings: WalkSettings;
-  readonly #prefetch: number;
   readonly #stations: Station[] = [];
   readonly #arrived: Arrived[] = [];
   readonly #underWay = new Set<Promise<void>>();
   readonly #failing = new AbortController();
   readonly #signal: AbortSignal;
+  /** How many may be kept until another channel is needed. */
+  #room = 0;
+  #octets = 0;
+  #visited = 0;
+  #asking: Channel | undefined;
   #failure: unknown;
   #kept = 0;
   #isEnding = false;
@@ -85,7 +106,6 @@ class Walk {
     this.#model = model;
     this.#settings = settings;
     this.#signal = AbortSignal.any([settings.signal, this.#failing.signal]);
-    this.#prefetch = Math.max(1, Math.min(PREFETCH, settings.count, settings.takes ?? PREFETCH));
   }
 
   async run(): Promise<void> {
@@ -94,14 +114,14 @@ class Walk {
     const wake = (): void => this.#wake();
     signal.addEventListener('abort', wake);
     try {
-      let visited = 0;
       let heardAt = performance.now();
-      while (visited < count && !signal.aborted && !this.#isEnding) {
+      while (this.#visited < count && !signal.aborted && !this.#isEnding) {
         // Whoever keeps all that it may have gets no more.
-        if (this.#kept >= this.#stations.length * this.#prefetch) await this.#consume();
+        if (this.#kept >= this.#room) await this.#consume();
         const next = this.#arrived.shift();
         if (next !== undefined) {
-          visited++;
+          this.#visited++;
+          this.#octets += next.message.content.length;
           this.#visit(next);
           heardAt = performance.now();
           continue;
@@ -125,42 +145,61 @@ class Walk {
   async putBack(): Promise<void> {
     await Promise.all(this.#underWay);
     this.#isEnding = true;
-    // What has ended already has given back what it had.
-    for (const { channel, consumerTag } of this.#stations) await channel.cancel(consumerTag).catch(() => {});
-    let ready = await this.#ready().catch(() => undefined);
-    for (const { channel, held } of this.#stations) {
-      try {
-        // Not by the channel's end: RabbitMQ 4.3 counts that as a failed delivery, and basic.nack it doesn't.
-        const tags = [...held];
-        for (let at = 0; at < tags.length; at += TOGETHER) {
-          const some = tags.slice(at, at + TOGETHER);
-          channel.nack({ fields: { deliveryTag: some.at(-1) } } as ConsumeMessage, true);
-          // The next ones belong behind these, and whoever looks next finds all.
-          if (ready !== undefined) ready = await this.#untilReady(ready + some.length);
-        }
-        await channel.close();
-      } catch {
-        // it has ended already
-      }
+    for (const { channel, consumerTag } of this.#stations)
+      await this.#ask('basic.cancel', channel.cancel(consumerTag)).catch(() => {}); // it has ended, with all that it had
+    const total = this.#stations.reduce((sum, { held }) => sum + held.size, 0);
+    const givenBack = { done: 0, total, ready: await this.#ready().catch(() => undefined) };
+    for (const station of this.#stations) {
+      // One that has ended already has given back what it had.
+      await this.#giveBack(station, givenBack).catch(() => {});
     }
+  }
+
+  async #giveBack(
+    { channel, held }: Station,
+    progress: { done: number; readonly total: number; ready: number | undefined },
+  ): Promise<void> {
+    const tags = [...held];
+    const together = versionOf(this.#model).major < 4 ? TOGETHER_BEFORE_4 : TOGETHER;
+    for (let at = 0; at < tags.length; at += together) {
+      const some = tags.slice(at, at + together);
+      // Not by the channel's end: RabbitMQ 4.3 counts that as a failed delivery, and basic.nack it doesn't.
+      channel.nack({ fields: { deliveryTag: some.at(-1) } } as ConsumeMessage, true);
+      // The next ones belong behind these, and whoever looks next finds all.
+      if (progress.ready !== undefined) progress.ready = await this.#untilReady(progress.ready + some.length);
+      progress.done += some.length;
+      this.#settings.onGivenBack?.(progress.done, progress.total);
+    }
+    await this.#ask('channel.close', channel.close());
   }
 
   /** @returns undefined where it doesn't come to that: somebody else takes them */
   async #untilReady(count: number): Promise<number | undefined> {
-    for (let tries = 0; tries < SETTLING_TRIES; tries++) {
-      if ((await this.#ready()) >= count) return count;
-      await sleep(SETTLING_MS);
+    const end = performance.now() + SETTLING_MS;
+    while ((await this.#ready()) < count) {
+      if (performance.now() > end) return undefined;
+      await sleep(SETTLING_PAUSE_MS);
     }
-    return undefined;
+    return count;
   }
 
   async #ready(): Promise<number> {
-    const channel = await this.#model.createChannel();
-    // The same refusal rejects the call.
-    channel.on('error', () => {});
-    const { messageCount } = await channel.checkQueue(this.#settings.queue);
-    await channel.close();
-    return messageCount;
+    this.#asking ??= await this.#open();
+    const found = this.#asking.checkQueue(this.#settings.queue);
+    return (await this.#ask('how many messages are left', found)).messageCount;
+  }
+
+  async #open(): Promise<Channel> {
+    const channel = await this.#ask('channel.open', this.#model.createChannel());
+    channel.on('error', (error) => this.#fail(error));
+    channel.on('close', () => {
+      if (!this.#isEnding) this.#fail(new Error('the connection was lost'));
+    });
+    return channel;
+  }
+
+  #ask<T>(what: string, answer: Promise<T>): Promise<T> {
+    return answered(this.#settings.timeoutMs, what, answer);
   }
 
   #visit(arrived: Arrived): void {
@@ -189,14 +228,13 @@ class Walk {
   }
 
   async #consume(): Promise<void> {
-    const channel = await this.#model.createChannel();
-    channel.on('error', (error) => this.#fail(error));
-    channel.on('close', () => {
-      if (!this.#isEnding) this.#fail(new Error('the connection was lost'));
-    });
-    await channel.prefetch(this.#prefetch);
+    const { count, takes = Infinity, atATime = Infinity, queue } = this.#settings;
+    const isSmall = this.#visited > 0 && this.#octets / this.#visited <= SMALL_OCTETS;
+    const most = Math.min(isSmall ? PREFETCH_OF_SMALL : PREFETCH, count, takes, atATime);
+    const channel = await this.#open();
+    await this.#ask('basic.qos', channel.prefetch(most));
     const held = new Set<number>();
-    const { consumerTag } = await channel.consume(this.#settings.queue, (message) => {
+    const consuming = channel.consume(queue, (message) => {
       if (message === null) this.#fail(new Error('the queue was deleted, or its node has ended'));
       else {
         held.add(message.fields.deliveryTag);
@@ -204,7 +242,9 @@ class Walk {
       }
       this.#wake();
     });
+    const { consumerTag } = await this.#ask('basic.consume', consuming);
     this.#stations.push({ channel, consumerTag, held });
+    this.#room += most;
   }
 
   #fail(error: unknown): void {

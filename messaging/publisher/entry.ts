@@ -16,8 +16,8 @@ export class Entry {
   /** Milliseconds of performance.now(). */
   readonly began: number;
   readonly deadline: number;
-  /** When it went to the broker last, milliseconds of performance.now(). */
-  sentAt: number | undefined;
+  /** How many answers of the broker had come when it went there last; undefined: it never did. */
+  answersBefore: number | undefined;
   /** What the broker said when it gave it back: no queue got it. */
   returned: string | undefined;
   #settled = false;
@@ -27,21 +27,23 @@ export class Entry {
   constructor(
     { exchange, routingKey }: OutgoingMessage,
     encoded: Encoded,
-    times: { began: number; deadline: number },
-    settle: { resolve: (confirmation: Confirmation) => void; reject: (error: PublishError) => void },
+    began: number,
+    deadline: number,
+    resolve: (confirmation: Confirmation) => void,
+    reject: (error: PublishError) => void,
   ) {
     this.exchange = exchange;
     this.routingKey = routingKey;
     this.encoded = encoded;
-    this.began = times.began;
-    this.deadline = times.deadline;
-    this.#resolve = settle.resolve;
-    this.#reject = settle.reject;
+    this.began = began;
+    this.deadline = deadline;
+    this.#resolve = resolve;
+    this.#reject = reject;
   }
 
   /** It went to the broker at least once. */
   get sent(): boolean {
-    return this.sentAt !== undefined;
+    return this.answersBefore !== undefined;
   }
 
   get messageId(): string {

@@ -8,7 +8,7 @@ export interface OutgoingMessage {
   readonly routingKey: string;
   /** Octets go as they are, a text as UTF-8, everything else as JSON. */
   readonly content: unknown;
-  /** Default: a new UUID. It stays the same when the message is published again after a lost connection. */
+  /** Default: a UUID of its own. It stays the same when the message is published again after a lost connection. */
   readonly messageId?: string;
   /** Default true: the message is written to disk. */
   readonly persistent?: boolean;
@@ -39,13 +39,27 @@ export interface Encoded {
   readonly options: Options.Publish;
 }
 
+/** The last digits of UUIDs. */
+const UUID_ENDS = Array.from({ length: 4096 }, (_, at) => at.toString(16).padStart(3, '0'));
+let uuidStart = '';
+let uuidEnd = UUID_ENDS.length;
+
+/** A UUID whose last three digits count on from the one before: all else is random anew whenever they are through. */
+function nextUuid(): string {
+  if (uuidEnd === UUID_ENDS.length) {
+    uuidStart = randomUUID().slice(0, -3);
+    uuidEnd = 0;
+  }
+  return uuidStart + UUID_ENDS[uuidEnd++]!;
+}
+
 /** AMQP 0-9-1, section 4.2.5.3: a short string. */
 const SHORT_STRING = 255;
 
 /** @throws Error that names the field that can't be published and says what is expected */
 export function encode(message: OutgoingMessage, now: number): Encoded {
   const { priority, expirationMs, headers, correlationId, replyTo, type, appId } = message;
-  const { messageId = randomUUID(), persistent = true, mandatory = true } = message;
+  const { messageId = nextUuid(), persistent = true, mandatory = true } = message;
   const { contentEncoding, timestamp } = message;
   const { content, contentType } = contentOf(message.content);
   checkWhole('priority', priority, 255);

@@ -2,6 +2,7 @@ import type { Channel, ChannelModel, ConfirmChannel, Message } from 'amqplib';
 import { Distribution } from '../../common/distribution.ts';
 import { messageOf } from '../../common/errors.ts';
 import type { MessagingConfig } from '../config.ts';
+import { closeChannel } from '../connection.ts';
 import { Connector, type ConnectorState } from '../connector.ts';
 import type { BrokerFailure } from '../errors.ts';
 import { type Events, events } from '../observe/events.ts';
@@ -9,7 +10,7 @@ import type { Propagator } from '../observe/propagation.ts';
 import { type Confirmation, Entry } from './entry.ts';
 import { PublishError, type PublishFailure } from './errors.ts';
 import { Line } from './line.ts';
-import { encode, type OutgoingMessage } from './message.ts';
+import { type Encoded, encode, type OutgoingMessage } from './message.ts';
 
 /** Messages on the way to the broker at a time: more don't make it faster, and are more to publish again. */
 const WINDOW = 1024;
@@ -73,6 +74,8 @@ export class Publisher {
   #isBlocked = false;
   /** When the broker answered last, milliseconds of performance.now(). */
   #heardAt = 0;
+  /** How often it has. */
+  #answers = 0;
   /** So many of those waiting were on a channel that the broker ended: they go one at a time, so that it shows which one is at fault. */
   #suspects = 0;
   #channelError: Error | undefined;
@@ -162,9 +165,8 @@ export class Publisher {
         return;
       }
       const { timeoutMs = this.#config.publisher.publishTimeoutMs } = message;
-      const times = { began, deadline: began + timeoutMs };
-      const entry = new Entry(message, encoded, times, { resolve, reject });
-      const refusal = this.#refusal(entry);
+      const entry = new Entry(message, encoded, began, began + timeoutMs, resolve, reject);
+      const refusal = this.#refusal(message, encoded);
       if (refusal !== undefined) {
         this.#failed[refusal[0]]++;
         entry.fail(...refusal);
@@ -204,17 +206,20 @@ export class Publisher {
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, timeoutMs);
     });
-    await Promise.race([this.flush(), late]);
+    const sent = this.flush().then(() => this.#channel && closeChannel(this.#channel));
+    await Promise.race([sent, late]);
     clearTimeout(timer);
     this.#end(this.#closed, new Error(this.#closed));
     await this.#connector.close();
   }
 
   /** Why a message isn't taken. */
-  #refusal({ encoded: { messageId, content } }: Entry): [PublishFailure, string] | undefined {
+  #refusal({ messageId }: OutgoingMessage, { content }: Encoded): [PublishFailure, string] | undefined {
     const { maxWaiting = 10_000, maxWaitingOctets = 64 * 1024 * 1024 } = this.#settings;
     if (this.#closed !== undefined) return ['closed', this.#closed];
-    if (this.#byId.has(messageId)) return ['invalid', 'a message with this messageId is under way already'];
+    // Those that are made here differ from all others.
+    if (messageId !== undefined && this.#byId.has(messageId))
+      return ['invalid', 'a message with this messageId is under way already'];
     if (this.#byId.size >= maxWaiting)
       return ['overflow', `${maxWaiting} messages wait already (maxWaiting): wait for some to be confirmed`];
     if (this.#octets + content.length > maxWaitingOctets && this.#byId.size > 0)
@@ -318,7 +323,7 @@ export class Publisher {
       this.#fail(entry, 'invalid', messageOf(error));
       return;
     }
-    entry.sentAt = performance.now();
+    entry.answersBefore = this.#answers;
     if (this.#config.publisher.confirm) this.#sent.set(++this.#tag, entry);
     else this.#confirm(entry, false);
   }
@@ -331,6 +336,7 @@ export class Publisher {
 
   #settle(tag: number, multiple: boolean, acked: boolean): void {
     this.#heardAt = performance.now();
+    this.#answers++;
     if (multiple) {
       for (const each of this.#sent.keys()) {
         if (each > tag) break;
@@ -398,18 +404,17 @@ export class Publisher {
   #forget({ encoded: { messageId, content } }: Entry): void {
     this.#byId.delete(messageId);
     this.#octets -= content.length;
-    if (this.#byId.size > 0) return;
-    clearInterval(this.#timer);
-    this.#timer = undefined;
+    if (this.#byId.size > 0 || this.#idle.length === 0) return;
     for (const idle of this.#idle.splice(0)) idle();
   }
 
   #sweep(): void {
+    if (this.#byId.size === 0) this.#rest();
     const now = performance.now();
     let isDeaf = false;
     for (const entry of this.#byId.values()) {
       if (now < entry.deadline) continue;
-      isDeaf ||= entry.sentAt !== undefined && entry.sentAt > this.#heardAt;
+      isDeaf ||= entry.answersBefore === this.#answers;
       const seconds = Math.round(entry.deadline - entry.began) / 1000;
       const what = entry.sent ? 'the broker has not confirmed it' : 'there was no connection to send it on';
       this.#fail(entry, 'timed-out', `${what} within ${seconds} s (publish_timeout)`);
@@ -418,11 +423,18 @@ export class Publisher {
     if (isDeaf && !this.#isBlocked) this.#connector.drop('the broker confirms nothing');
   }
 
+  /** Nothing is under way whose time could run out. */
+  #rest(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
   /** Settles everything, and takes nothing more. */
   #end(why: string, error: BrokerFailure | Error): void {
     this.#closed = why;
     for (const entry of this.#byId.values()) this.#fail(entry, 'closed', why);
     this.#waiting.clear();
+    this.#rest();
     for (const { reject } of this.#ready.splice(0)) reject(error);
   }
 }

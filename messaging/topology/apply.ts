@@ -1,11 +1,22 @@
 import type { Channel, ChannelModel } from 'amqplib';
 import { messageOf } from '../../common/errors.ts';
+import { answered } from '../answered.ts';
 import type { MessagingConfig } from '../config.ts';
 import { versionOf } from '../connection.ts';
-import { BrokerFailure } from '../errors.ts';
+import { BrokerFailure, NoAnswer } from '../errors.ts';
 import { type BindingDeclaration, type Declaration, declarations } from './declarations.ts';
+import { parseInequivalent } from './inequivalent.ts';
 import type { ObservedQueue } from './observed.ts';
-import { describeDeclaration } from './text.ts';
+import { describeDeclaration, differenceText } from './text.ts';
+
+/** What the broker did not declare. */
+export interface Refusal {
+  readonly declaration: Declaration;
+  /** With what differs, where that is why. */
+  readonly reason: string;
+  /** False: the broker has not said a word. */
+  readonly isAnswered: boolean;
+}
 
 /**
  * Declares the topology of a configuration, as the broker's version needs it; a Publisher's `onOpen` may do so.
@@ -13,30 +24,88 @@ import { describeDeclaration } from './text.ts';
  */
 export async function declareAll(
   model: ChannelModel,
-  config: Pick<MessagingConfig, 'exchanges'>,
+  { exchanges, connection }: Pick<MessagingConfig, 'exchanges' | 'connection'>,
 ): Promise<void> {
-  await declareTopology(model, declarations(config, versionOf(model)));
+  const { connectTimeoutMs } = connection;
+  await declareTopology(model, declarations({ exchanges }, versionOf(model)), connectTimeoutMs);
 }
 
 /**
  * Declares everything in its order; what is there already stays as it is. What others declare is only looked for.
+ * @param timeoutMs how long each answer may take
  * @throws BrokerFailure that names the first thing the broker refused; what came before it is declared
  */
 export async function declareTopology(
   model: ChannelModel,
   declarations: readonly Declaration[],
+  timeoutMs: number,
 ): Promise<void> {
-  const channel = await model.createChannel();
-  // The same refusal rejects the call.
-  channel.on('error', () => {});
+  await declare(model, declarations, timeoutMs, (refusal) => {
+    throw new (refusal.isAnswered ? BrokerFailure : NoAnswer)(refusalText(refusal));
+  });
+}
+
+/**
+ * The same, and goes on behind what the broker refuses.
+ * @returns what that is
+ * @throws Error where the connection ends
+ */
+export async function declareEach(
+  model: ChannelModel,
+  declarations: readonly Declaration[],
+  timeoutMs: number,
+): Promise<readonly Refusal[]> {
+  const refusals: Refusal[] = [];
+  await declare(model, declarations, timeoutMs, (refusal) => refusals.push(refusal));
+  return refusals;
+}
+
+export function refusalText({ declaration, reason }: Refusal): string {
+  return `${describeDeclaration(declaration)}: ${reason}`;
+}
+
+async function declare(
+  model: ChannelModel,
+  declarations: readonly Declaration[],
+  timeoutMs: number,
+  onRefusal: (refusal: Refusal) => void,
+): Promise<void> {
+  let channel: Channel | undefined;
   for (const declaration of declarations) {
+    channel ??= await openChannel(model, timeoutMs);
     try {
-      await declareOne(channel, declaration);
+      await answered(timeoutMs, 'the declaration', declareOne(channel, declaration));
     } catch (error) {
-      throw new BrokerFailure(`${describeDeclaration(declaration)}: ${messageOf(error)}`);
+      // A refusal ends the channel; of one without an answer nothing more is to be expected.
+      leave(channel);
+      channel = undefined;
+      const refusal = { declaration, reason: reasonOf(error), isAnswered: !(error instanceof NoAnswer) };
+      // Without a code it is the connection that has ended.
+      const { code } = error as { readonly code?: unknown };
+      if (refusal.isAnswered && typeof code !== 'number') throw new BrokerFailure(refusalText(refusal));
+      onRefusal(refusal);
     }
   }
-  await channel.close();
+  if (channel !== undefined) leave(channel);
+}
+
+async function openChannel(model: ChannelModel, timeoutMs: number): Promise<Channel> {
+  const channel = await answered(timeoutMs, 'channel.open', model.createChannel());
+  // The same refusal rejects the call.
+  channel.on('error', () => {});
+  return channel;
+}
+
+/** The broker need not agree to it in time. */
+function leave(channel: Channel): void {
+  channel.close().catch(() => {}); // it has ended already
+}
+
+function reasonOf(error: unknown): string {
+  const found = parseInequivalent(messageOf(error));
+  if (found === undefined) return messageOf(error);
+  const { field, received, current } = found;
+  return `${differenceText(field, received, current)}; quorumbridge topology plan tells the way out`;
 }
 
 async function declareOne(channel: Channel, declaration: Declaration): Promise<void> {
@@ -65,16 +134,20 @@ export interface Deletions {
 /**
  * Deletes bindings, queues and exchanges, after all queues have been looked at: where one holds messages or has consumers, nothing
  * is deleted.
+ * @param timeoutMs how long each answer may take
  * @throws BrokerFailure that names such a queue, or what the broker refused
  */
-export async function deleteTopology(model: ChannelModel, deletions: Deletions): Promise<void> {
-  const channel = await model.createChannel();
-  // The same refusal rejects the call.
-  channel.on('error', () => {});
+export async function deleteTopology(
+  model: ChannelModel,
+  deletions: Deletions,
+  timeoutMs: number,
+): Promise<void> {
+  const channel = await openChannel(model, timeoutMs);
   const run = async (what: string, work: () => Promise<unknown>): Promise<void> => {
     try {
-      await work();
+      await answered(timeoutMs, 'the request', work());
     } catch (error) {
+      leave(channel);
       throw error instanceof BrokerFailure ? error : new BrokerFailure(`${what}: ${messageOf(error)}`);
     }
   };
@@ -102,5 +175,5 @@ export async function deleteTopology(model: ChannelModel, deletions: Deletions):
   }
   for (const name of deletions.exchanges)
     await run(`exchange ${JSON.stringify(name)}`, () => channel.deleteExchange(name));
-  await channel.close();
+  leave(channel);
 }

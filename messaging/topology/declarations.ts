@@ -121,6 +121,19 @@ export function declarations(
   return [...result.values()];
 }
 
+/** The part of it that one queue needs: its exchanges and bindings, where its dead letters go, and where its retries wait. */
+export function declarationsOf(
+  { exchanges }: Pick<MessagingConfig, 'exchanges'>,
+  queue: string,
+  version: Version,
+): readonly Declaration[] {
+  const own = exchanges.flatMap((exchange) => {
+    const queues = exchange.queues.filter(({ name }) => name === queue);
+    return queues.length === 0 ? [] : [{ ...exchange, queues }];
+  });
+  return declarations({ exchanges: own }, version);
+}
+
 /** A text that two declarations have in common only if they are of the same thing. */
 export function identity(declaration: Declaration): string {
   if (declaration.kind !== 'binding') return JSON.stringify([declaration.kind, declaration.name]);

@@ -17,6 +17,8 @@ export interface Exported {
   readonly exchanges: readonly FileMap[];
   /** What the broker has and a file has no words for. */
   readonly leftOut: readonly string[];
+  /** Classic queues that have no `arguments` in the file: their delivery_limit is their consumers', and no broker knows it. */
+  readonly countedByConsumers: readonly string[];
 }
 
 /**
@@ -53,13 +55,18 @@ export function exportTopology(observed: Observed): Exported {
     });
     return { ...describeExchange(exchange), ...(described.length === 0 ? {} : { queues: described }) };
   });
+  const countedByConsumers = queues
+    .filter((queue) => queue.type === 'classic' && !roles.otherQueues.has(queue.name))
+    .filter((queue) => describedQueue(queue, observed) !== undefined)
+    .map(({ name }) => name);
   const unbound = queues.filter(({ name }) => !roles.otherQueues.has(name) && !placed.has(name));
-  if (unbound.length === 0) return { exchanges: result, leftOut };
+  if (unbound.length === 0) return { exchanges: result, leftOut, countedByConsumers };
   const body = unbound.map((queue) => ({
     name: queue.name,
     ...describeQueue(queue, roles, observed),
   }));
-  return { exchanges: [...result, { name: '', kind: 'direct', queues: body }], leftOut };
+  const ofDefault = { name: '', kind: 'direct', queues: body };
+  return { exchanges: [...result, ofDefault], leftOut, countedByConsumers };
 }
 
 function isExportable(exchange: ObservedExchange, leftOut: string[]): boolean {

@@ -36,6 +36,10 @@ export function yamlOf(exported: Exported, connection: ConnectionConfig): string
   const comments = [
     `${describeBroker(connection)}. The password is not here: set RABBITMQ_PASSWORD.`,
     ...exported.leftOut.map((what) => `Left out: ${what}.`),
+    'No broker knows prefetch, nor the max_priority of quorum queues: say them where a queue has its own.',
+    ...exported.countedByConsumers.map(
+      (queue) => `Nor the delivery_limit of a classic queue: say it for ${JSON.stringify(queue)}.`,
+    ),
   ];
   const head = comments.map((line) => `# ${line.replaceAll(/\s/g, ' ')}\n`).join('');
   return head + stringify(fileOf(exported, connection), { lineWidth: 0, aliasDuplicateObjects: false });

@@ -39,8 +39,10 @@ export function applyTopology(settings: TopologySettings, isDeleting: boolean): 
       ({ status }) => status === 'missing' || (status === 'conflict' && !isDeleting),
     );
     if (isBlocked) return { plan, deleted: [], isDone: false };
-    const deleted = isDeleting ? await clear(model, plan, knownBy(plan, observed, 'apply --delete')) : [];
-    await declareTopology(model, wanted);
+    const { connectTimeoutMs } = settings.config.connection;
+    const known = isDeleting ? knownBy(plan, observed, 'apply --delete') : undefined;
+    const deleted = known === undefined ? [] : await clear(model, plan, known, connectTimeoutMs);
+    await declareTopology(model, wanted, connectTimeoutMs);
     return { plan, deleted, isDone: true };
   });
 }
@@ -85,7 +87,10 @@ async function withBroker<T>(settings: TopologySettings, run: (broker: Broker) =
     const version = versionOf(model);
     const wanted = declarations(config, version);
     const { observed, note } = await ask(settings, model);
-    const items = observed === undefined ? await probe(model, wanted) : compare(wanted, observed);
+    const items =
+      observed === undefined
+        ? await probe(model, wanted, config.connection.connectTimeoutMs)
+        : compare(wanted, observed);
     const extras = observed === undefined ? undefined : extrasOf(wanted, observed);
     return await run({ model, wanted, observed, plan: { version, items, note, extras } });
   } finally {
@@ -121,7 +126,12 @@ function knownBy(plan: Plan, observed: Observed | undefined, what: string): Obse
   return observed;
 }
 
-async function clear(model: ChannelModel, plan: Plan, observed: Observed): Promise<readonly string[]> {
+async function clear(
+  model: ChannelModel,
+  plan: Plan,
+  observed: Observed,
+  timeoutMs: number,
+): Promise<readonly string[]> {
   const conflicts = plan.items
     .filter(({ status }) => status === 'conflict')
     .map(({ declaration }) => declaration);
@@ -147,6 +157,6 @@ async function clear(model: ChannelModel, plan: Plan, observed: Observed): Promi
     queues: [...oldQueues].map((name) => observed.queues.get(name)!),
     bindings,
   };
-  await deleteTopology(model, deletions);
+  await deleteTopology(model, deletions, timeoutMs);
   return [...bindings.map(describeDeclaration), ...conflicts.map(describeDeclaration)];
 }

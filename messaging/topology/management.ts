@@ -2,13 +2,13 @@
 import { type IncomingMessage, request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import { messageOf } from '../../common/errors.ts';
-import { parseVersion } from '../../common/version.ts';
+import { type Version, parseVersion } from '../../common/version.ts';
 import type { Arguments } from '../config/kinds.ts';
 import type { ConnectionConfig } from '../config/types.ts';
 import { tlsOptions } from '../connection.ts';
 import { BrokerFailure } from '../errors.ts';
 import type { BindingDeclaration } from './declarations.ts';
-import type { Observed } from './observed.ts';
+import type { Observed, ObservedQueue } from './observed.ts';
 
 /** A virtual host with more than this is none that a file describes. */
 const ANSWER_MAX = 32 * 2 ** 20;
@@ -45,14 +45,7 @@ export async function observe(settings: ManagementSettings): Promise<Observed> {
     if (!Array.isArray(answer)) throw somethingElse(settings, what);
     return answer as Item[];
   };
-  const exchanges = (await list('exchanges')).map((item) => ({
-    name: String(item['name']),
-    type: String(item['type']),
-    durable: item['durable'] === true,
-    autoDelete: item['auto_delete'] === true,
-    internal: item['internal'] === true,
-    arguments: item['arguments'] as Arguments,
-  }));
+  const exchanges = await list('exchanges');
   const queues = (await list('queues')).map((item) => ({
     name: String(item['name']),
     type: typeof item['type'] === 'string' ? item['type'] : 'classic',
@@ -61,12 +54,35 @@ export async function observe(settings: ManagementSettings): Promise<Observed> {
     exclusive: item['exclusive'] === true || item['owner_pid_details'] !== undefined,
     arguments: item['arguments'] as Arguments,
   }));
-  const bindings = (await list('bindings')).filter((item) => item['source'] !== '');
+  return observedOf(version, { exchanges, queues, bindings: await list('bindings') });
+}
+
+/**
+ * What a virtual host has, by what the management API lists.
+ * @param listed exchanges and bindings as it writes them
+ */
+export function observedOf(
+  version: Version,
+  listed: {
+    readonly exchanges: readonly Item[];
+    readonly queues: readonly ObservedQueue[];
+    readonly bindings: readonly Item[];
+  },
+): Observed {
+  const exchanges = listed.exchanges.map((item) => ({
+    name: String(item['name']),
+    type: String(item['type']),
+    durable: item['durable'] === true,
+    autoDelete: item['auto_delete'] === true,
+    internal: item['internal'] === true,
+    arguments: item['arguments'] as Arguments,
+  }));
+  const bindings = listed.bindings.filter((item) => item['source'] !== '');
   const toQueues = (item: Item): boolean => item['destination_type'] === 'queue';
   return {
     version,
     exchanges: new Map(exchanges.filter(({ name }) => name !== '').map((one) => [one.name, one])),
-    queues: new Map(queues.map((one) => [one.name, one])),
+    queues: new Map(listed.queues.map((one) => [one.name, one])),
     bindings: bindings.filter(toQueues).map(bindingOf),
     exchangeBindings: bindings.filter((item) => !toQueues(item)).map(bindingOf),
   };

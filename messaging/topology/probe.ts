@@ -1,6 +1,7 @@
 // A file held against a broker whose management API can't be asked: by AMQP alone.
 import type { Channel, ChannelModel } from 'amqplib';
 import { messageOf } from '../../common/errors.ts';
+import { answered } from '../answered.ts';
 import type { ArgumentValue, Arguments } from '../config/kinds.ts';
 import { BrokerFailure } from '../errors.ts';
 import type { Declaration, ExchangeDeclaration, QueueDeclaration } from './declarations.ts';
@@ -20,26 +21,34 @@ const GUARD: Arguments = { 'x-max-priority': 1 };
  * What becomes of each declaration. A passive declare tells what is there; what is there is declared as the file has it, which
  * changes nothing: the broker takes it or says what differs, one field at a time. It doesn't look at arguments that queues of the
  * type that is there don't have. Bindings can't be asked for.
+ * @param timeoutMs how long each answer may take
  * @throws BrokerFailure where the broker doesn't allow that
  */
 export async function probe(
   model: ChannelModel,
   declarations: readonly Declaration[],
+  timeoutMs: number,
 ): Promise<readonly PlanItem[]> {
   const items: PlanItem[] = [];
   for (const declaration of declarations) {
     if (declaration.kind === 'binding') items.push({ declaration, status: 'unknown', differences: [] });
-    else items.push(await probeOne(model, declaration));
+    else items.push(await probeOne({ model, timeoutMs }, declaration));
   }
   return items;
 }
 
+/** Who is asked, and how long each answer may take. */
+interface Asking {
+  readonly model: ChannelModel;
+  readonly timeoutMs: number;
+}
+
 async function probeOne(
-  model: ChannelModel,
+  asking: Asking,
   declaration: ExchangeDeclaration | QueueDeclaration,
 ): Promise<PlanItem> {
   const { kind, name, declare } = declaration;
-  const isThere = await onChannel(model, async (channel) => {
+  const isThere = await onChannel(asking, async (channel) => {
     if (kind === 'queue') await channel.checkQueue(name);
     else await channel.checkExchange(name);
   });
@@ -47,20 +56,20 @@ async function probeOne(
     if (isThere.code !== 404) throw refused(declaration, isThere.message);
     return { declaration, status: declare ? 'create' : 'missing', differences: [] };
   }
-  const differences = declare ? await differencesOf(model, declaration) : [];
+  const differences = declare ? await differencesOf(asking, declaration) : [];
   return { declaration, status: differences.length === 0 ? 'same' : 'conflict', differences };
 }
 
 /** Declares it again with the broker's word for what differed, until the broker finds nothing more. */
 async function differencesOf(
-  model: ChannelModel,
+  asking: Asking,
   declaration: ExchangeDeclaration | QueueDeclaration,
 ): Promise<Difference[]> {
   const differences: Difference[] = [];
   let asked: Asked = { properties: {}, arguments: declaration.arguments };
   for (let field = 0; field < FIELDS_MAX; field += 1) {
     const current = asked;
-    const failure = await onChannel(model, (channel) => redeclare(channel, declaration, current));
+    const failure = await onChannel(asking, (channel) => redeclare(channel, declaration, current));
     if (failure === undefined) return differences;
     const found = foundIn(failure.message, current);
     if (found === undefined || differences.some((one) => one.field === found.field))
@@ -125,18 +134,19 @@ async function redeclare(
 
 /** Runs it on a channel of its own, for a refusal ends the channel. Resolves to why it was refused. */
 async function onChannel(
-  model: ChannelModel,
+  { model, timeoutMs }: Asking,
   run: (channel: Channel) => Promise<void>,
 ): Promise<{ code: number | undefined; message: string } | undefined> {
-  const channel = await model.createChannel();
+  const channel = await answered(timeoutMs, 'channel.open', model.createChannel());
   // The same refusal rejects the call.
   channel.on('error', () => {});
   try {
-    await run(channel);
+    await answered(timeoutMs, 'the declaration', run(channel));
   } catch (error) {
+    channel.close().catch(() => {}); // it has ended already
     return { code: (error as { code?: number }).code, message: messageOf(error) };
   }
-  await channel.close();
+  await answered(timeoutMs, 'channel.close', channel.close());
   return undefined;
 }
 

@@ -49,7 +49,7 @@ export function planText(items: readonly PlanItem[], extras?: Extras): string {
     .flatMap(({ declaration, status, differences }) => [
       `${MARKS[status]} ${describeDeclaration(declaration)}${remark(declaration, status)}`,
       ...differences.flatMap(({ field, want, have, wayOut }) => [
-        `    ${field}: the file has ${valueText(want)}, the broker has ${valueText(have)}`,
+        `    ${differenceText(field, want, have)}`,
         `      way out: ${wayOut}`,
       ]),
     ]);
@@ -68,6 +68,29 @@ export function planText(items: readonly PlanItem[], extras?: Extras): string {
   const others = extras === undefined ? [] : extrasLines(extras);
   if (extras !== undefined) parts.push(`${others.length} only on the broker`);
   return [...lines, ...others, `${parts.join(', ')}.`].map((line) => `${line}\n`).join('');
+}
+
+/** What is in the way of a plan, one line for each thing: what exists otherwise, field by field, and what is not there. */
+export function obstaclesOf(items: readonly PlanItem[]): string[] {
+  return items.flatMap(({ declaration, status, differences }) => {
+    const what = describeDeclaration(declaration);
+    if (status === 'missing') return [`${what}${remark(declaration, status)}`];
+    if (status !== 'conflict') return [];
+    const fields = differences.map(
+      ({ field, want, have, wayOut }) =>
+        `${field}: the file has ${valueText(want)}, the broker has ${valueText(have)} (${wayOut})`,
+    );
+    return [`${what}: ${fields.join(', ')}`];
+  });
+}
+
+/** `x-max-length: the file has 9, the broker has none`. */
+export function differenceText(
+  field: string,
+  want: ArgumentValue | undefined,
+  have: ArgumentValue | undefined,
+): string {
+  return `${field}: the file has ${valueText(want)}, the broker has ${valueText(have)}`;
 }
 
 function remark(declaration: Declaration, status: PlanItem['status']): string {

@@ -75,29 +75,32 @@ export class PublishRate {
     return this.#members === 0 && this.#bucket?.isFull(now) !== false;
   }
 
-  join(): PublishTurn {
-    const key = {};
-    this.#members++;
-    const isFree = (): boolean => this.#bucket === undefined;
-    return {
-      get isFree() {
-        return isFree();
-      },
-      take: () => this.#take(),
-      wait: (go) => {
-        if (this.#waiting.has(key)) return;
-        this.#waiting.set(key, go);
-        this.#schedule();
-      },
-      leave: () => {
-        this.#members--;
-        this.#waiting.delete(key);
-        if (this.#waiting.size === 0) this.#stop();
-      },
-    };
+  /** Whether there is no limit. */
+  get isFree(): boolean {
+    return this.#bucket === undefined;
   }
 
-  #take(): boolean {
+  join(): PublishTurn {
+    this.#members++;
+    return new Turn(this);
+  }
+
+  /** A turn waits. */
+  wait(turn: PublishTurn, go: () => void): void {
+    if (this.#waiting.has(turn)) return;
+    this.#waiting.set(turn, go);
+    this.#schedule();
+  }
+
+  /** A turn is needed no more. */
+  leave(turn: PublishTurn): void {
+    this.#members--;
+    this.#waiting.delete(turn);
+    if (this.#waiting.size === 0) this.#stop();
+  }
+
+  /** As {@link PublishTurn.take}. */
+  take(): boolean {
     const bucket = this.#bucket;
     if (bucket === undefined) return true;
     // Who comes while others wait has no turn before them.
@@ -133,5 +136,30 @@ export class PublishRate {
     this.#share = 0;
     this.#timer = undefined;
     this.#schedule();
+  }
+}
+
+/** A class and no object with a getter: engines take each of those for a kind of its own, and look properties up slowly. */
+class Turn implements PublishTurn {
+  readonly #rate: PublishRate;
+
+  constructor(rate: PublishRate) {
+    this.#rate = rate;
+  }
+
+  get isFree(): boolean {
+    return this.#rate.isFree;
+  }
+
+  take(): boolean {
+    return this.#rate.take();
+  }
+
+  wait(go: () => void): void {
+    this.#rate.wait(this, go);
+  }
+
+  leave(): void {
+    this.#rate.leave(this);
   }
 }

@@ -68,6 +68,8 @@ export class ChannelState {
   /** Something can't be told, or can't be made anew: for good. */
   #unfit = false;
   #hasPublished = false;
+  /** Something was published that the broker doesn't confirm. */
+  #isUnproven = false;
 
   /** The broker's content: a header is due, or so many octets of the body. */
   #headerDue = false;
@@ -161,6 +163,28 @@ export class ChannelState {
     return this.#consumers?.isStarting(tag) === true;
   }
 
+  /** Whether the broker has nothing to say against confirm.select, and does with it what it always does. */
+  get takesConfirms(): boolean {
+    return !this.#tx;
+  }
+
+  /** A confirm.select that isn't answered is on its way to the broker. */
+  selectsConfirms(): void {
+    this.#pure = false;
+    this.#confirms ??= new Confirms();
+  }
+
+  /** Whether the broker has provably done all that was sent, and closing the channel changes nothing for anybody. */
+  get isSpent(): boolean {
+    return (
+      this.#isRepeatable &&
+      !this.#isUnproven &&
+      !this.#tx &&
+      !this.hasConsumers &&
+      (this.#deliveries?.unacked ?? 0) === 0
+    );
+  }
+
   /** The channel is in confirm mode. */
   get confirms(): boolean {
     return this.#confirms !== undefined;
@@ -218,6 +242,7 @@ export class ChannelState {
   /** So many publishes of the client are on their way to the broker, whole. */
   published(count: number): void {
     this.#hasPublished = true;
+    this.#isUnproven ||= this.#confirms === undefined;
     this.#txContent = this.#tx;
     this.#confirms?.publish(count);
   }

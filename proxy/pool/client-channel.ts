@@ -15,6 +15,9 @@ import type { Request } from './waiting.ts';
  */
 type Phase = 'open' | 'closing' | 'refused';
 
+/** The bit no-wait of confirm.select. */
+const NO_WAIT = 1;
+
 /** A channel of the client, and where it is at the broker. */
 export class ClientChannel {
   readonly number: number;
@@ -38,6 +41,18 @@ export class ClientChannel {
   /** Whether the broker has closed the channel, and the client's answer hasn't come. */
   get closedByBroker(): boolean {
     return this.upstream?.usable === false && this.phase === 'open';
+  }
+
+  /**
+   * Takes a confirm.select that the broker would only agree to, in a frame before `end`: it goes on as one that isn't answered.
+   * @returns whether it is such a one: the client can be answered at once
+   */
+  selectsConfirms(method: number, octets: Uint8Array, end: number): boolean {
+    if (method !== METHOD.confirmSelect || !this.state.takesConfirms) return false;
+    if (octets[end - 2] !== 0) return false; // the client wants no answer
+    octets[end - 2] = NO_WAIT;
+    this.state.selectsConfirms();
+    return true;
   }
 
   /** Whether a publish that begins here and is whole can go to the broker at once. */

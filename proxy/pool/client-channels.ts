@@ -1,4 +1,4 @@
-import { encodeChannelCloseOk, encodeChannelOpenOk } from '../../amqp/connection.ts';
+import { encodeChannelCloseOk, encodeChannelOpenOk, encodeConfirmSelectOk } from '../../amqp/connection.ts';
 import { FRAME_BODY, FRAME_HEADER, FRAME_METHOD, METHOD, REPLY } from '../../amqp/constants.ts';
 import { WireError } from '../../amqp/error.ts';
 import { checkMethod } from '../../amqp/grammar.ts';
@@ -142,8 +142,7 @@ export class ClientChannels implements MappingHost {
 
   /** To be called when a chunk has been read: writes what it held. */
   flush(): void {
-    for (const channel of this.#inChunk) channel.publish.keep();
-    this.#inChunk.length = 0;
+    while (this.#inChunk.length > 0) this.#inChunk.pop()!.publish.keep();
     this.ways.flush();
   }
 
@@ -280,8 +279,10 @@ export class ClientChannels implements MappingHost {
       this.#gone(channel);
     };
     this.ways.flush(); // what was published comes before
-    if (channel.upstream === undefined) done();
-    else channel.upstream.release(done);
+    const { upstream, state } = channel;
+    const isSpent = state.isSpent;
+    upstream?.release(isSpent ? undefined : done);
+    if (upstream === undefined || isSpent) done();
   }
 
   #gone(channel: ClientChannel): void {
@@ -294,7 +295,9 @@ export class ClientChannels implements MappingHost {
     const { state } = channel;
     const upstream = channel.upstream!;
     if (!state.outgoing(method, octets, start, end)) return;
-    state.sent(method, octets, start, end);
+    if (channel.selectsConfirms(method, octets, end))
+      this.#settings.say(encodeConfirmSelectOk(channel.number));
+    else state.sent(method, octets, start, end);
     channel.lastMethod = method;
     if (channel.number === this.#settings.lookupChannel())
       this.#question = Uint8Array.from(octets.subarray(start, end));

@@ -25,6 +25,7 @@ import type { ChannelState } from './channel-state.ts';
 import { agreeOnTune, type Credentials, startOk } from './login.ts';
 import { Pulse } from './pulse.ts';
 import { ChannelTable } from './channel-table.ts';
+import { Gather } from './gather.ts';
 import type { ChannelOwner, UpstreamChannel, UpstreamEnd } from './upstream-channel.ts';
 
 /** How long the broker has to end a connection that is closed, in milliseconds. */
@@ -107,6 +108,7 @@ export class Upstream {
   #pulse: Pulse | undefined;
   #blockedBy: string | undefined;
   readonly #channels: ChannelTable;
+  readonly #gather: Gather;
   /** What is being read, and the same where it will be read into again. */
   #chunk: Uint8Array | undefined;
   #lent: Uint8Array | undefined;
@@ -144,6 +146,7 @@ export class Upstream {
       this.#guard(() => this.#receive(chunk, length, lent)),
     );
     this.socket = socket;
+    this.#gather = new Gather(socket);
     socket.once(backend.tls ? 'secureConnect' : 'connect', () => this.#guard(() => this.#connected()));
     socket.on('error', (error) => this.#guard(() => this.#failed(error)));
     socket.on('end', () => this.#guard(() => this.#gone()));
@@ -239,7 +242,18 @@ export class Upstream {
 
   /** Sends whole frames behind all that has been written. */
   send(frame: Uint8Array): void {
+    this.#gather.flush();
     if (this.socket.writable) this.socket.write(frame);
+  }
+
+  /**
+   * Whole frames of one client, which may be written together with those of others, behind all that has been written.
+   * @returns false when they have to be written now, by the caller
+   */
+  gather(pieces: readonly Uint8Array[]): boolean {
+    if (this.owners > 1) return this.#gather.add(pieces);
+    this.#gather.flush();
+    return false;
   }
 
   /** To be called by an owner within {@link ChannelOwner.receive}: the lent octets are its own. */

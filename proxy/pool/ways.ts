@@ -6,6 +6,7 @@ const giveBlock = (octets: Uint8Array): void => blocks.give(octets);
 
 /** One client's way into one connection to the broker. */
 interface Way {
+  readonly upstream: Upstream;
   readonly outlet: Outlet;
   /** What is to be written, in order. */
   readonly pieces: Uint8Array[];
@@ -66,6 +67,7 @@ export class Ways {
     if (way === undefined) {
       for (const old of this.#ways.keys()) if (old.socket.destroyed) this.#ways.delete(old);
       way = {
+        upstream,
         outlet: new Outlet(this.#holder(), upstream.socket, this.#copies, giveBlock),
         pieces: [],
         blocks: [],
@@ -90,13 +92,12 @@ export class Ways {
   /** Writes all that was gathered. */
   flush(): void {
     this.#cut();
-    for (const way of this.#used) {
-      way.outlet.write(way.pieces, way.lent, way.blocks);
-      way.pieces.length = 0;
-      way.blocks.length = 0;
+    for (let way = this.#used.pop(); way !== undefined; way = this.#used.pop()) {
+      if (!way.upstream.gather(way.pieces)) way.outlet.write(way.pieces, way.lent, way.blocks);
+      while (way.pieces.length > 0) way.pieces.pop(); // cheaper than to set the length
+      if (way.blocks.length > 0) way.blocks.length = 0;
       way.lent = false;
     }
-    this.#used.length = 0;
   }
 
   /** The connection is gone: it holds the client back no more. */

@@ -5,6 +5,7 @@ import { SECRET } from '../../common/kube/resources.ts';
 import type { JsonObject, KubeObject } from '../../common/kube/types.ts';
 import { formatHostPort } from '../../common/options.ts';
 import { parseVersion } from '../../common/version.ts';
+import type { TopologyConfig } from '../../messaging/config.ts';
 import type { ObservedBroker, ObservedPod } from '../types.ts';
 import { compareDefinitions } from './compare.ts';
 import { type ExportedDefinitions, exportDefinitions } from './definitions.ts';
@@ -14,6 +15,7 @@ import { type Inventory, inventoryOf, observeBroker } from './inventory.ts';
 import { type Management, ManagementFailure, connectManagement } from './management.ts';
 import { queueFormOf } from './queue-form.ts';
 import { type DefinitionsReport, differencesOf, reportOf, settledOutcomes } from './report.ts';
+import type { TopologyOutcome } from './topology.ts';
 import { type Outcome, translateDefinitions } from './translate.ts';
 
 /** What is saved of a broker. */
@@ -32,6 +34,15 @@ export interface BringBack {
   readonly saved: { readonly definitions: JsonObject };
   /** spec.queueType of the RabbitMq. */
   readonly queueType: string;
+}
+
+/** What is declared, and where. */
+export interface Declare {
+  readonly cluster: KubeObject;
+  readonly pods: readonly ObservedPod[];
+  /** NAME-default-user. */
+  readonly secret: KubeObject;
+  readonly topology: Pick<TopologyConfig, 'vhost' | 'exchanges'>;
 }
 
 export interface BroughtBack {
@@ -66,6 +77,8 @@ export interface Broker {
   ) => Promise<BrokerExport>;
   /** Doing it again changes nothing that is there. @throws ManagementFailure */
   readonly bringBack: (what: BringBack, signal: AbortSignal) => Promise<BroughtBack>;
+  /** Doing it again changes nothing that is there. @throws ManagementFailure */
+  readonly declare: (what: Declare, signal: AbortSignal) => Promise<TopologyOutcome>;
 }
 
 /** As the cluster operator has RabbitMQ listen. */
@@ -144,6 +157,12 @@ export function createBroker(api: Pick<Api, 'get'>): Broker {
         differences: differencesOf(report),
         firstRefused: firstRefusedOf(settled),
       };
+    },
+
+    async declare({ cluster, pods, secret, topology }, signal) {
+      // With the kit comes an AMQP client: 4 MiB that most reconcilers never need.
+      const { declareTopology } = await import('./topology.ts');
+      return declareTopology(await connect(cluster, pods, secret, signal), topology, signal);
     },
   };
 }

@@ -9,6 +9,7 @@ import { intentOf } from '../intent.ts';
 import { unreadiness } from '../readiness.ts';
 import type { ConditionNow, Observed, Plan, PlanSettings, UpgradeRecord, WipeReason } from '../types.ts';
 import { isFourOrLater, sameTarget, versionPath } from '../versions.ts';
+import { steadyTopology } from './topology.ts';
 import { POLL_MS, act, fine, recorded, upgrading, wait, write } from './transition.ts';
 import { telling } from '../tellings.ts';
 
@@ -35,7 +36,7 @@ export function steady(observed: Observed, settings: PlanSettings): Plan {
   // What waits for a person must not keep other changes waiting, nor a change that has no effect an upgrade.
   if (next !== undefined && next.step.do !== 'wait') return next;
   const rest = next ?? settled(observed);
-  return changes(observed, rest.conditions) ?? rest;
+  return changes(observed, rest.conditions) ?? steadyTopology(observed, rest);
 }
 
 function finalizersOf({ rabbitmq }: Observed): string[] {

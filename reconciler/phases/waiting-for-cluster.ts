@@ -14,6 +14,7 @@ import {
   wait,
   write,
 } from './transition.ts';
+import { untriedTopology } from './topology.ts';
 import { recreated } from './waiting-for-pods.ts';
 import { telling } from '../tellings.ts';
 
@@ -49,6 +50,12 @@ export function waitingForCluster(observed: UnderWay, settings: PlanSettings): P
       fine(),
     ]);
   }
+  // What is in its way is told, and tried again when the upgrade is over: nothing of the upgrade depends on it.
+  const topology = untriedTopology(observed, [
+    upgrading(PHASE, upgrade, 'the messaging topology is being declared'),
+    fine(),
+  ]);
+  if (topology !== undefined) return topology;
   if (cluster.hasWipeAnnotation) return act(finish(cluster), [upgrading(PHASE, upgrade), fine()]);
   return complete(observed);
 }

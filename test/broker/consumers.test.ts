@@ -115,6 +115,7 @@ exchanges:
       expect(wrong.properties.headers).toMatchObject({
         'x-rejected-reason': 'invalid payload: id: expected a number',
         'x-rejected-queue': 'invalid',
+        'x-rejected-at': { '!': 'timestamp', value: expect.any(Number) as number },
       });
       expect(wrong.content.toString()).toBe('{"id":"one"}');
       const noJson = letters.find(({ properties }) => properties.messageId === 'm')!;
@@ -281,7 +282,7 @@ exchanges:
       await channel.deleteQueue('deleted');
       await vi.waitFor(() => expect(problems[0]).toContain('queue "deleted" is not consumed'), LONG);
       expect(consumers.isHealthy).toBe(false);
-      expect(consumers.unconsumed).toEqual(['deleted']);
+      expect([...consumers.unconsumed.keys()]).toEqual(['deleted']);
       await consumers.ready();
       await send('deleted', 'after');
       await vi.waitFor(() => expect(seen).toEqual(['before', 'after']), LONG);
@@ -338,6 +339,24 @@ exchanges:
     expect(consumers.isHealthy).toBe(false);
     await expect(consumers.ready()).rejects.toThrow('the consumers are stopped');
     await vi.waitFor(async () => expect(await holds('stopped')).toBe(2), LONG);
+  });
+
+  it('what is acked last, while the consumers are stopped, does not come back', async () => {
+    const count = 20;
+    const gate = Promise.withResolvers<void>();
+    const { consumers } = await start('last', 'prefetch: 20', handler({ handle: () => gate.promise }));
+    for (let at = 0; at < count; at++) channel.sendToQueue('last', Buffer.alloc(1), { persistent: true });
+    await channel.waitForConfirms();
+    await vi.waitFor(() => expect(consumers.queues.get('last')?.consumed).toBe(count), LONG);
+    const stopping = consumers.stop();
+    // By then they are cancelled: a consumer that is counts until all that it has is settled.
+    for (let answers = 0; answers < 10; answers++) await holds('last');
+    gate.resolve();
+    expect(await stopping).toBe(0);
+    expect(consumers.stats.acked).toBe(count);
+    // What comes back does so before it.
+    await send('last', 'the end');
+    expect(String((await takeOne('last')).content)).toBe('"the end"');
   });
 
   it('stopping gives up on what takes too long, says so, and it comes back', async () => {

@@ -1,11 +1,13 @@
 // The publisher of the messaging kit: every publish settles, whatever the broker and the network do.
 import { type Channel, type ChannelModel, connect } from 'amqplib';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { parseMessaging } from '../../messaging/config.ts';
 import type { PublishError } from '../../messaging/publisher/errors.ts';
 import { Publisher, type PublisherSettings } from '../../messaging/publisher/publisher.ts';
 import { type Broker, startBroker } from '../support/broker.ts';
 import { describeBrokers } from '../support/describe-brokers.ts';
+
+const LONG = { timeout: 60_000, interval: 50 };
 
 await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
   let broker: Broker;
@@ -211,6 +213,20 @@ await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
     expect(problems).toEqual([]);
     const after = await failed(publisher.publish({ exchange: '', routingKey: 'q', content: '' }));
     expect(after).toMatchObject({ failure: 'closed', sent: false });
+  });
+
+  it('closing leaves nothing behind that was sent without confirms', async () => {
+    const name = await queue('unconfirmed');
+    const publisher = start('publisher: {confirm: false}');
+    await publisher.ready();
+    const messages = Array.from({ length: 500 }, () => ({ exchange: '', routingKey: name, content: 'x' }));
+    const results = await publisher.publishAll(messages);
+    await publisher.close();
+    expect(results.every(({ status }) => status === 'fulfilled')).toBe(true);
+    await vi.waitFor(async () => {
+      const { messageCount } = await channel.checkQueue(name);
+      expect(messageCount).toBe(messages.length);
+    }, LONG);
   });
 
   it('gives up after the attempts that it has, and says why', async () => {

@@ -9,9 +9,14 @@ import { PassThrough, Readable } from 'node:stream';
 import { type Channel, connect } from 'amqplib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { runCommandLine } from '../../cli/run.ts';
+import { parseTopology } from '../../messaging/config.ts';
+import { connectManagement } from '../../reconciler/broker/management.ts';
+import { type TopologyOutcome, declareTopology } from '../../reconciler/broker/topology.ts';
 import { type Broker, startBroker } from '../support/broker.ts';
 import { describeBrokers } from '../support/describe-brokers.ts';
-import { EVENTS, ODDITIES, TASKS } from '../support/messaging-files.ts';
+import { EVENTS, ODDITIES, REST, TASKS } from '../support/messaging-files.ts';
+
+const { signal } = new AbortController();
 
 interface Outcome {
   code: number;
@@ -57,6 +62,15 @@ await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
     await broker?.stop();
   });
 
+  /** As the reconciler reaches the broker of a pod. */
+  const reconcilersAccess = () =>
+    connectManagement({
+      endpoints: [{ pod: 'server-0', url: broker.managementUrl }],
+      credentials: { username: 'guest', password: 'guest' },
+      credentialsFrom: 'Secret ns/default-user',
+      timeoutMs: 30_000,
+    });
+
   /** A virtual host of its own for each test, and the command line against it. */
   async function emptyHost() {
     vhosts += 1;
@@ -92,6 +106,7 @@ await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
     ['a task queue', TASKS],
     ['event handlers', EVENTS],
     ['what few have', ODDITIES],
+    ['all that is left', REST],
   ])('the file of %s is applied, found as it is, exported, and the export is the same', async (_, text) => {
     const { run } = await emptyHost();
     const planned = await run('plan', text);
@@ -112,6 +127,62 @@ await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
     expect(diff.stdout).toMatch(/\n0 to create, \d+ as the file has them, 0 only on the broker\.\n$/);
     expect(diff.code).toBe(0);
     expect((await run('apply', exported.stdout)).code).toBe(0);
+  });
+
+  it.each([
+    ['a task queue', TASKS],
+    ['event handlers', EVENTS],
+    ['what few have', ODDITIES],
+    ['all that is left', REST],
+  ])(
+    'the reconciler declares the file of %s by the management API as apply does by AMQP',
+    async (_, text) => {
+      const { vhost, run } = await emptyHost();
+      const { exchanges } = parseTopology('file', text);
+      const declare = () => declareTopology(reconcilersAccess(), { vhost, exchanges }, signal);
+      const made = await declare();
+      expect(made).toMatchObject({ result: 'declared', total: expect.any(Number) });
+      const diff = await run('diff', text);
+      expect(diff.stdout).toMatch(/\n0 to create, \d+ as the file has them, 0 only on the broker\.\n$/);
+      expect(await declare()).toEqual({ ...made, created: 0 });
+    },
+  );
+
+  it('the reconciler says of a conflict what plan says, and declares nothing', async () => {
+    const { vhost, run } = await emptyHost();
+    await run('apply', BEFORE);
+    const file = (text: string) => ({ vhost, exchanges: parseTopology('file', text).exchanges });
+    const outcome = await declareTopology(reconcilersAccess(), file(AFTER), signal);
+    expect(outcome).toMatchObject({ result: 'conflict' });
+    const { why } = outcome as TopologyOutcome & { result: 'conflict' };
+    expect(why).toContain(
+      'exchange "e": type: the file has topic, the broker has direct (say kind: "direct" in the file',
+    );
+    expect(why).toContain(
+      'queue "a": x-delivery-limit: the file has 5, the broker has 20 (say delivery_limit: 20 in',
+    );
+    expect(why).toContain('x-message-ttl: the file has none, the broker has 60000');
+    expect((await run('diff', BEFORE)).code).toBe(0);
+    const missing = 'exchanges: [{ name: others, declare_exchange: false }, { name: ours }]';
+    expect(await declareTopology(reconcilersAccess(), file(missing), signal)).toEqual({
+      result: 'conflict',
+      why: 'exchange "others": is not there, and the file does not declare it',
+    });
+    expect((await run('diff', BEFORE)).code).toBe(0);
+  });
+
+  it('the reconciler says what the broker refuses, and declares all else', async () => {
+    const { vhost, management, run } = await emptyHost();
+    const bad = '{ name: bad, arguments: { x-queue-type: nonsense } }';
+    const text = `exchanges: [{ name: e, kind: direct, queues: [${bad}, { name: good, bindings: [k] }] }]`;
+    const { exchanges } = parseTopology('file', text);
+    const outcome = await declareTopology(reconcilersAccess(), { vhost, exchanges }, signal);
+    expect(outcome).toMatchObject({ result: 'refused', why: expect.stringContaining('queues bad: ') });
+    expect((await management.queues()).map(({ name }) => name)).toEqual(['good']);
+    const { stdout } = await run('plan', text);
+    expect(stdout).toMatch(/\n1 to create, 3 as the file has them\.\n$/);
+    const elsewhere = declareTopology(reconcilersAccess(), { vhost: 'no/where', exchanges }, signal);
+    await expect(elsewhere).rejects.toThrow('the broker has no virtual host "no/where": make it');
   });
 
   it('explains a conflict field by field, with the management API and without it alike', async () => {

@@ -26,6 +26,13 @@ const SEED = {
   ],
   queues: [{ vhost: 'nova', name: 'orders', ...QUEUE }],
 };
+const TOPOLOGY = {
+  apiVersion: 'v1',
+  kind: 'ConfigMap',
+  metadata: { namespace: NAMESPACE, name: 'topology' },
+  data: { 'messaging.yaml': 'exchanges: [{ name: declared }]' },
+};
+const TOPOLOGY_SPEC = { messagingTopology: { configMapRef: { name: 'topology' } } };
 const NAMES = ['killed', 'endless', 'unready', 'contested', 'dropped'];
 
 interface Facts {
@@ -61,8 +68,9 @@ await describeCluster('an upgrade', { operator: 'real' }, () => {
     stage = await Stage.start({ real: false, seed: SEED });
     reconciler = await stage.startReconciler(['--no-leader-election', '--workers=8', '--ready-timeout=5']);
     await stage.makeClusters(NAMES);
+    await stage.api.create(TOPOLOGY);
     for (const name of NAMES) {
-      await stage.govern(name);
+      await stage.govern(name, name === 'killed' ? TOPOLOGY_SPEC : {});
       const { uid = '' } = (await stage.api.read(clusterRef(name))).metadata;
       old.set(name, { uid, credentials: await stage.credentials(name) });
     }
@@ -90,6 +98,16 @@ await describeCluster('an upgrade', { operator: 'real' }, () => {
         stage.brokers.onRequest = (cluster, verb, path) => {
           before(cluster, verb, path);
           if (cluster === name && verb === method && path === 'definitions') resolve();
+        };
+      });
+    /** At a look at exchanges: the first is before the topology is declared, the third behind it. */
+    const looked = (time: number) =>
+      new Promise<void>((resolve) => {
+        const before = stage.brokers.onRequest;
+        let times = 0;
+        stage.brokers.onRequest = (cluster, verb, path) => {
+          before(cluster, verb, path);
+          if (cluster === name && path === 'exchanges/%2F' && ++times === time) resolve();
         };
       });
     const upgrade = (key: string) =>
@@ -120,6 +138,13 @@ await describeCluster('an upgrade', { operator: 'real' }, () => {
       'the new cluster is recorded': upgrade('newClusterUid'),
       'definitions are imported': asked('POST'),
       'the import is recorded': upgrade('importedAt'),
+      'the topology is looked at': looked(1),
+      'the topology is declared': looked(3),
+      'the topology is recorded': is(
+        'RabbitMq',
+        '',
+        (object) => statusOf(object).messagingTopology !== undefined,
+      ),
       'the end is stored': is('RabbitMq', '', (object) => statusOf(object).lastUpgrade !== undefined),
     };
     const seen: string[] = [];
@@ -131,15 +156,18 @@ await describeCluster('an upgrade', { operator: 'real' }, () => {
     const crashes = Object.entries(moments).map(async ([moment, came]) => crashAt(moment, came));
     const { starts } = reconciler;
     await stage.annotate(name, TARGET);
-    await stage.upgraded(name, '4.2', 150_000);
+    await stage.upgraded(name, '4.2', 200_000);
     expect(seen.toSorted()).toEqual(Object.keys(moments).toSorted());
     await Promise.all(crashes);
     // Two of them may come in one moment.
     expect(reconciler.starts - starts).toBeGreaterThan(8);
     await expectWhole(name);
-    const { lastUpgrade } = (await stage.read(name)).status!;
+    const { lastUpgrade, messagingTopology } = (await stage.read(name)).status!;
     expect(lastUpgrade).toMatchObject({ sequence: 1, clusterUid: uid, definitions: { refused: 0 } });
-  }, 200_000);
+    const { exchanges } = stage.brokers.definitions(name);
+    expect(exchanges).toMatchObject([{ name: 'declared', type: 'topic', durable: true }]);
+    expect(messagingTopology).toMatchObject({ isDeclared: true, clusterUid: lastUpgrade!['newClusterUid'] });
+  }, 250_000);
 
   it('finishes though somebody else writes the RabbitMq every 50 ms', async () => {
     const name = 'contested';

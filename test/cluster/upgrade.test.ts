@@ -1,7 +1,12 @@
 // A whole upgrade with real brokers: what its users see of it, and what is left of theirs.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type Channel, type ChannelModel, connect } from 'amqplib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ANNOTATION, PROXY_CONTAINER, UPGRADE_ANNOTATION, WIPE_CONTAINER } from '../../common/contract.ts';
+import { UPGRADE_EXCHANGE, type UpgradeEvent, upgradeEvent } from '../../messaging/index.ts';
+import { type Broker, startBroker } from '../support/broker.ts';
 import { describeCluster } from '../support/describe-cluster.ts';
 import type { KeptReconciler } from '../support/kept-reconciler.ts';
 import { type KubeObject, eventually } from '../support/kube-api.ts';
@@ -29,6 +34,15 @@ const setRef = {
   metadata: { namespace: NAMESPACE, name: `${NAME}-server` },
 };
 
+const FILE =
+  'exchanges: [{ name: shop, dlx_name: dead, dlq_name: letters, queues: [{ name: mail, bindings: [mail] }] }]';
+const topology = (text: string) => ({
+  apiVersion: 'v1',
+  kind: 'ConfigMap',
+  metadata: { namespace: NAMESPACE, name: 'shop' },
+  data: { 'messaging.yaml': text },
+});
+
 const namesOf = (list: readonly { name: string }[]): string[] => list.map(({ name }) => name);
 
 await describeCluster(
@@ -39,6 +53,10 @@ await describeCluster(
     let reconciler: KeptReconciler;
     let lines: string[];
     let watch: Child;
+    let events: Broker;
+    let model: ChannelModel;
+    let channel: Channel;
+    let folder: string | undefined;
     let before: { uid: string; credentials: { username: string; password: string } };
 
     /** Asks the broker's management API. */
@@ -64,6 +82,19 @@ await describeCluster(
     /** Without the proxy's overlay the configuration is another one, for which the operator rolls the pods once more. */
     const outlasting = <T>(ask: () => Promise<T>): Promise<T> => eventually('the broker', ask, 90_000);
 
+    /** What the broker of upgrade events has got so far. */
+    const eventsSoFar = async (): Promise<{ id: string; key: string; event: UpgradeEvent }[]> => {
+      const found = [];
+      for (;;) {
+        const message = await channel.get('all', { noAck: true });
+        if (message === false) return found;
+        const { fields, properties, content } = message;
+        expect(properties).toMatchObject({ deliveryMode: 2, type: UPGRADE_EXCHANGE });
+        const event = upgradeEvent.parse(JSON.parse(content.toString()));
+        found.push({ id: properties.messageId as string, key: fields.routingKey, event });
+      }
+    };
+
     async function fill(): Promise<void> {
       const all = { configure: '.*', write: '.*', read: '.*' };
       await manage('PUT', 'vhosts/nova', {});
@@ -85,10 +116,23 @@ await describeCluster(
     }
 
     beforeAll(async () => {
+      events = await startBroker(TO);
+      model = await connect(events.url);
+      channel = await model.createChannel();
+      await channel.assertExchange(UPGRADE_EXCHANGE, 'topic', { durable: true });
+      await channel.assertQueue('all', { durable: true, arguments: { 'x-queue-type': 'quorum' } });
+      await channel.bindQueue('all', UPGRADE_EXCHANGE, `${NAMESPACE}.#`);
+      folder = mkdtempSync(join(tmpdir(), 'quorumbridge-events-'));
+      const file = join(folder, 'messaging.yaml');
+      writeFileSync(file, `rabbitmq: { url: "${events.url}" }`);
       stage = await Stage.start({ real: true });
-      reconciler = await stage.startReconciler();
+      reconciler = await stage.startReconciler([`--events-config=${file}`, '--lease-duration=6']);
       await stage.makeClusters([NAME]);
-      await stage.govern(NAME, { queueType: 'Mirrored' });
+      await stage.api.create(topology(FILE));
+      await stage.govern(NAME, {
+        queueType: 'Mirrored',
+        messagingTopology: { configMapRef: { name: 'shop' } },
+      });
       const { uid = '' } = (await stage.api.read(clusterRef(NAME))).metadata;
       before = { uid, credentials: await stage.credentials(NAME) };
       await fill();
@@ -103,6 +147,9 @@ await describeCluster(
     afterAll(async () => {
       await watch?.stop();
       await stage?.stop();
+      await model?.close();
+      await events?.stop();
+      if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
     });
 
     it('goes through its phases, one line of kubectl each, to the new version with the proxy', async () => {
@@ -161,6 +208,7 @@ await describeCluster(
         'ProxyActive True Required',
         'ProxyRemovable False NotKnown',
         'Ready True ClusterReady',
+        'TopologyApplied True Applied',
         'UpgradeAllowed True GatesPassed',
         'Upgrading False NoUpgrade',
       ]);
@@ -175,6 +223,7 @@ await describeCluster(
         'ProxyEnabled',
         'ResourcesSaved',
         'StorageWipeComplete',
+        'TopologyApplied',
         'UpgradeComplete',
         'UpgradeStarted',
         'VersionDetected',
@@ -198,6 +247,49 @@ await describeCluster(
       const policies = await manage<Listed[]>('GET', 'policies/nova');
       expect(policies).toMatchObject([{ name: 'limits', definition: { 'max-length': 7 } }]);
       expect(JSON.stringify(policies)).not.toContain('ha-mode');
+    });
+
+    it('has published each phase once, in its order, and publishes where it is once more behind a restart', async () => {
+      const { uid = '' } = (await stage.read(NAME)).metadata;
+      const phases = ['DeletingResources', 'WaitingForPods', 'WaitingForCluster', 'Complete'];
+      const found = await eventsSoFar();
+      expect(found.map(({ id }) => id)).toEqual(phases.map((phase) => `${uid}.1.${phase}`));
+      expect(found.map(({ key }) => key)).toEqual(phases.map((phase) => `${NAMESPACE}.${NAME}.${phase}`));
+      const { lastUpgrade } = (await stage.read(NAME)).status!;
+      const about = { namespace: NAMESPACE, name: NAME, uid, sequence: 1, from: FROM, to: TO };
+      const since = lastUpgrade!['finishedAt'];
+      expect(found.at(-1)!.event).toEqual({ ...about, phase: 'Complete', reason: 'VersionUpgrade', since });
+      reconciler.crash();
+      const again = await stage.eventually('the event', async () => {
+        const now = await eventsSoFar();
+        return now.length > 0 && now;
+      });
+      expect(again).toEqual([found.at(-1)]);
+    });
+
+    it('has declared the messaging topology, and declares it again when its ConfigMap changes, as far as it can', async () => {
+      expect(await manage<Listed>('GET', 'queues/%2F/letters')).toMatchObject({ type: 'quorum' });
+      const says = (): Promise<string> =>
+        stage.read(NAME).then(({ status }) => {
+          const found = status!.conditions!.find(({ type }) => type === 'TopologyApplied')!;
+          return `${found.status} ${found.reason} ${found.message}`;
+        });
+      expect(await says()).toBe(
+        'True Applied shop/messaging.yaml is declared: 6 of 6 exchanges, queues and bindings were made',
+      );
+      /** A change of the RabbitMq has it looked at sooner than in 30 s. */
+      const change = async (text: string): Promise<void> => {
+        await stage.api.patch(topology(''), topology(text));
+        await stage.annotate(NAME, { 'example.com/file': text });
+      };
+      await change('exchanges: [{ name: shop, kind: fanout }, { name: never }]');
+      await stage.untilCondition(NAME, 'TopologyApplied', 'Conflict');
+      expect(await says()).toContain('exchange "shop": type: the file has fanout, the broker has topic');
+      await expect(manage('GET', 'exchanges/%2F/never')).rejects.toThrow('404');
+      await change('vhost: nova\nexchanges: [{ name: topics }]');
+      await stage.untilCondition(NAME, 'TopologyApplied', 'Applied');
+      expect(await says()).toContain(': 0 of 1 ');
+      expect(await manage<Listed>('GET', 'queues/%2F/letters')).toMatchObject({ type: 'quorum' });
     });
 
     it('made the cluster once, from empty storage, with the proxy beside RabbitMQ', async () => {

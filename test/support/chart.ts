@@ -137,6 +137,60 @@ const reconcilerEdits: Edit[] = [
   ],
 ];
 
+/** The Secret with the connection for upgrade events, where a value names one. */
+const eventsEdits: Edit[] = [
+  [
+    '                  fieldPath: metadata.namespace\n',
+    [
+      '                  fieldPath: metadata.namespace',
+      '            {{- if .Values.reconciler.events.secretName }}',
+      '            - name: QUORUMBRIDGE_EVENTS_CONFIG',
+      '              value: /etc/quorumbridge/events/messaging.yaml',
+      '            {{- end }}\n',
+    ].join('\n'),
+    1,
+  ],
+  [
+    '          terminationMessagePolicy: FallbackToLogsOnError\n',
+    [
+      '          terminationMessagePolicy: FallbackToLogsOnError',
+      '          {{- with .Values.reconciler.events.secretName }}',
+      '          volumeMounts:',
+      '            - name: events',
+      '              mountPath: /etc/quorumbridge/events',
+      '              readOnly: true',
+      '      volumes:',
+      '        - name: events',
+      '          secret:',
+      '            secretName: {{ . }}',
+      '          {{- end }}\n',
+    ].join('\n'),
+    1,
+  ],
+];
+
+/** The way to their broker, and to its name. */
+const EVENTS_PORTS: Edit = [
+  '        - port: 15695\n          protocol: TCP\n',
+  [
+    '        - port: 15695',
+    '          protocol: TCP',
+    '    {{- if .Values.reconciler.events.secretName }}',
+    '    # The broker for upgrade events, and its name.',
+    '    - ports:',
+    '        - port: 53',
+    '          protocol: UDP',
+    '        - port: 53',
+    '          protocol: TCP',
+    '        {{- range .Values.reconciler.events.ports }}',
+    '        - port: {{ . }}',
+    '          protocol: TCP',
+    '        {{- end }}',
+    '    {{- end }}\n',
+  ].join('\n'),
+  1,
+];
+
 const TEMPLATES: Readonly<Record<string, Source>> = {
   'service.yaml': { files: ['base/service.yaml'] },
   'rbac.yaml': {
@@ -189,12 +243,12 @@ const TEMPLATES: Readonly<Record<string, Source>> = {
       (name) => `base/reconciler/${name}.yaml`,
     ),
     condition: '.Values.reconciler.enabled',
-    edits: reconcilerEdits,
+    edits: [...reconcilerEdits, ...eventsEdits],
   },
   'reconciler-network-policy.yaml': {
     files: ['base/reconciler/network-policy.yaml'],
     condition: 'and .Values.reconciler.enabled .Values.networkPolicy.enabled',
-    edits: [API_SERVER_PORTS],
+    edits: [API_SERVER_PORTS, EVENTS_PORTS],
   },
   'reconciler-monitoring.yaml': {
     files: ['components/monitoring/reconciler.yaml'],

@@ -22,9 +22,11 @@ const LONGEST = [
   'test/broker/pool.test.ts',
   'test/e2e/soak.test.ts',
   'test/cluster/certificates.test.ts',
+  'test/cluster/upgrade.test.ts',
   'test/cluster/pods-drill.test.ts',
   'test/broker/upgrade-config.test.ts',
   'test/broker/consumers.test.ts',
+  'test/broker/consumers-apart.test.ts',
 ];
 
 /** Vitest's own order, behind the longest. */

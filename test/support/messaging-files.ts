@@ -105,3 +105,42 @@ export const ODDITIES = `rabbitmq:
       queues:
         - { name: alone, queue_type: classic }
 `;
+
+/** The keys that none of the others has, and values that are no defaults. */
+export const REST = `rabbitmq:
+  host: localhost
+  tls: { server_name: rabbit.internal }
+  publisher: { confirm: false, publish_timeout: 5s }
+  consumer: { prefetch_count: 3, prefetch_global: false }
+  exchanges:
+    - name: rest
+      kind: direct
+      durable: false
+      dlq_message_ttl: 1d
+      dlq_max_length: 500
+      queues:
+        - name: rest.classic
+          bindings: [a, b]
+          queue_type: classic
+          delivery_limit: 3
+          message_ttl: 90s
+          max_length: 10
+          prefetch: 1
+          retry: 1500ms
+          dlx_name: rest.classic.dlx
+          dlq_name: rest.classic.dlq
+        - name: rest.urgent
+          bindings: [c]
+          max_priority: 5
+          delivery_limit: 7
+          retry: [1s, 1m]
+          dlx_name: rest.urgent.dlx
+          dlq_name: rest.urgent.dlq
+          dlq_message_ttl: 12h
+          dlq_max_length: none
+        - name: rest.keyless
+          bindings: ['']
+          dlx_name: rest.classic.dlx
+          declare_dlx: false
+          declare_dlq: false
+`;

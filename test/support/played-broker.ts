@@ -126,6 +126,9 @@ export class PlayedBroker {
     if (path === 'nodes') return [{ name: 'rabbit@localhost', running: true }];
     if (path === 'whoami') return { name, tags };
     if (path === 'definitions') return { rabbitmq_version: version, ...definitionsIn(storage) };
+    const [, kind, vhost] = /^(exchanges|bindings)\/(.+)$/.exec(path) ?? [];
+    if (kind !== undefined && vhost !== undefined)
+      return objectsOf(storage, kind).filter((object) => object['vhost'] === decodeURIComponent(vhost));
     if (!Object.hasOwn(KINDS, path)) return undefined;
     const objects = objectsOf(storage, path);
     if (path !== 'queues') return objects;

@@ -27,6 +27,7 @@ export interface RabbitMqStatus {
   readonly proxyRequired?: boolean;
   readonly upgrade?: Record<string, unknown>;
   readonly lastUpgrade?: Record<string, unknown>;
+  readonly messagingTopology?: Record<string, unknown>;
   readonly conditions?: readonly Condition[];
 }
 

@@ -156,6 +156,17 @@ const cases: Record<string, Case> = {
       'reconciler_condition{name="rabbit",type="Ready"}': '1x60',
     },
   },
+  QuorumbridgeTopologyNotApplied: {
+    fires: { 'reconciler_condition{name="rabbit",type="TopologyApplied"}': '0x60' },
+    at: 16,
+    notAt: 14,
+    labels: { ...POD, name: 'rabbit', type: 'TopologyApplied' },
+    summary: 'The messaging topology of RabbitMq rabbit is not declared.',
+    quiet: {
+      'reconciler_condition{name="rabbit",type="TopologyApplied"}': '-1x60',
+      'reconciler_condition{name="other",type="TopologyApplied"}': '1x60',
+    },
+  },
   QuorumbridgeProxyBackendUnreachable: {
     fires: {
       'proxy_errors_total{code="BACKEND_UNREACHABLE"}': '0+1x60',

@@ -248,6 +248,8 @@ describe.skipIf(why !== '')(`the chart${why}`, { timeout: 60_000 }, () => {
         'reconciler.replicas=3',
         'reconciler.extraArgs:=["--require-approval"]',
         'reconciler.resources.limits.memory=1Gi',
+        'reconciler.events.secretName=events',
+        'reconciler.events.ports:=[5673]',
       ),
     );
     const key = `${INSTALL.namespace}/${INSTALL.name}`;
@@ -287,9 +289,22 @@ describe.skipIf(why !== '')(`the chart${why}`, { timeout: 60_000 }, () => {
         },
       },
     });
-    expect(reconciler.spec.template.spec.containers[0].env[0]?.value).toBe('debug');
+    const { env } = reconciler.spec.template.spec.containers[0];
+    expect(env[0]?.value).toBe('debug');
+    const folder = '/etc/quorumbridge/events';
+    expect(env.at(-1)).toEqual({ name: 'QUORUMBRIDGE_EVENTS_CONFIG', value: `${folder}/messaging.yaml` });
+    expect(reconciler.spec.template.spec).toMatchObject({
+      containers: [{ volumeMounts: [{ name: 'events', mountPath: folder, readOnly: true }] }],
+      volumes: [{ name: 'events', secret: { secretName: 'events' } }],
+    });
     expect(objects[`NetworkPolicy ${ofReconciler}`]).toMatchObject({
-      spec: { egress: [{ ports: [{ port: 8443 }] }, {}] },
+      spec: {
+        egress: [
+          { ports: [{ port: 8443 }] },
+          {},
+          { ports: [{ port: 53, protocol: 'UDP' }, { port: 53 }, { port: 5673, protocol: 'TCP' }] },
+        ],
+      },
     });
     const hooks = hooksOf(Object.values(objects));
     expect(hooks.map(({ timeoutSeconds }) => timeoutSeconds)).toEqual([3, 3, 3, 3]);

@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { UsageError } from '../../../common/errors.ts';
 import { type MessagingConfig, loadConfig, parseMessaging } from '../../../messaging/config.ts';
-import { EVENTS, ODDITIES, TASKS, TASKS_CONNECTION } from '../../support/messaging-files.ts';
+import type { KeyTable } from '../../../messaging/config/keys.ts';
+import { rootTable } from '../../../messaging/config/table.ts';
+import { EVENTS, ODDITIES, REST, TASKS, TASKS_CONNECTION } from '../../support/messaging-files.ts';
 
 const load = (text: string, env: Record<string, string> = {}): MessagingConfig =>
   parseMessaging('m.yaml', text, env);
@@ -59,6 +61,22 @@ describe('loadConfig', () => {
   it('reads the other examples without a word', () => {
     expect(load(TASKS).warnings).toEqual([]);
     expect(load(ODDITIES).warnings).toEqual([]);
+    expect(load(REST).warnings).toEqual([
+      'm.yaml:3:10: this has no effect: TLS is off, for the url is not amqps:// and enabled is not true',
+    ]);
+  });
+
+  it('has an example of every key', () => {
+    const keysOf = (table: KeyTable): string[] =>
+      Object.values(table).flatMap(({ name, aliases = [], kind }) => [
+        [name, ...aliases].join('|'),
+        ...(kind.below === undefined ? [] : keysOf(kind.below)),
+      ]);
+    const examples = [TASKS, EVENTS, ODDITIES, REST].join('\n');
+    const missing = keysOf(rootTable).filter(
+      (key) => !new RegExp(`^[ {#,-]*(?:.*[ {,])?(?:${key}):`, 'm').test(examples),
+    );
+    expect(missing).toEqual([]);
   });
 
   it('reads an empty file as nothing but defaults', () => {
@@ -102,6 +120,11 @@ describe('loadConfig', () => {
       tls: { caFile: '/ca.pem', skipVerify: false },
     });
     expect(load('url: amqps://h').connection.port).toBe(5671);
+    expect(load('url: amqp://u:p@ss@ü.example').connection).toMatchObject({
+      host: 'ü.example',
+      password: 'p@ss',
+      vhost: '/',
+    });
   });
 
   it.each([
@@ -127,7 +150,9 @@ describe('loadConfig', () => {
     expect(open.warnings[0]).toMatch(/^m\.yaml:3:3: skip_verify is on: .* can read the password/);
     expect(open.connection.port).toBe(5671);
     expect(load('tls: { root_ca: /ca.pem }').warnings[0]).toContain('this has no effect: TLS is off');
-    expect(load('consumer: { prefetch_global: true }').warnings[0]).toContain('prefetch_global is on');
+    expect(load('consumer: { prefetch_global: true }').warnings[0]).toContain(
+      'prefetch_global has no effect',
+    );
   });
 
   it('tells everything that is wrong by itself at once, in the order of the file', () => {
@@ -171,6 +196,22 @@ describe('loadConfig', () => {
     [
       'url: amqps://h\ntls: { enabled: false }',
       '2:8: key "enabled" is false, but the url says amqps: change one of them',
+    ],
+    [
+      'host: "${A:-${B:-b}}"',
+      '1:7: key "host": "${A:-${B:-b}}" is not valid: the default of ${A} has a reference itself: give it as a text',
+    ],
+    [
+      'url: amqp://h/a#b',
+      '1:6: key "url": its value is not valid: expected amqp://USER:PASSWORD@HOST:PORT/VHOST or amqps://…; a # has to be written as %23',
+    ],
+    [
+      'url: amqp://u:a?b@h',
+      '1:6: key "url": its value is not valid: expected amqp://USER:PASSWORD@HOST:PORT/VHOST or amqps://…; special characters of the password have to be percent-encoded',
+    ],
+    [
+      'url: amqp://h:0',
+      '1:6: key "url": its value is not valid: expected amqp://USER:PASSWORD@HOST:PORT/VHOST or amqps://…; the port is a number from 1 to 65535',
     ],
     ['tls: { cert_file: a }', '1:8: a client certificate is cert_file and key_file: give both'],
     ['tls: { ca_file: a, root_ca: b }', '1:20: key "root_ca" says the same as "ca_file": give it once'],

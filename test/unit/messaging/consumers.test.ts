@@ -1,10 +1,11 @@
+import { once } from 'node:events';
 import type { ConsumeMessage } from 'amqplib';
 import { afterEach, describe, expect, it } from 'vitest';
 import { parseMessaging } from '../../../messaging/config.ts';
 import { attemptsOf, headersOfCopy, headersOfRetry } from '../../../messaging/consumer/attempts.ts';
 import { Consumers } from '../../../messaging/consumer/consumers.ts';
 import { type HandlerSettings, handler, valueOf } from '../../../messaging/consumer/handler.ts';
-import { rulesOf } from '../../../messaging/consumer/rules.ts';
+import { queueOf, rulesOf } from '../../../messaging/consumer/rules.ts';
 
 function message(
   headers: Record<string, unknown>,
@@ -26,7 +27,14 @@ describe('the attempt of a delivery', () => {
     ['is the first one without headers', {}, false, true, 1],
     ['counts what the broker has redelivered', { 'x-delivery-count': 2 }, true, true, 3],
     ['takes no count of another queue for its own', { 'x-delivery-count': 7 }, false, true, 1],
-    ['takes no count from a queue that does not count', { 'x-delivery-count': 7 }, true, false, 1],
+    ['takes no count from a queue that does not count', { 'x-delivery-count': 7 }, false, false, 1],
+    [
+      'counts one where a queue that does not count says that it came back',
+      { 'x-attempt': 3 },
+      true,
+      false,
+      5,
+    ],
     ['counts what was tried before it was published again', { 'x-attempt': 3 }, false, true, 4],
     ['adds both', { 'x-attempt': 3, 'x-delivery-count': 1 }, true, true, 5],
     ['counts rejections and delivery limits of its own queue', deaths(), false, true, 6],
@@ -81,6 +89,11 @@ describe('a handler', () => {
     expect(valueOf(message({}, false, '{"a":1}', { contentType, contentEncoding }))).toEqual(value);
   });
 
+  it('gets no JSON that is none, and nobody is told what it says', () => {
+    const broken = message({}, false, 'sekret', { contentType: 'application/json' });
+    expect(() => valueOf(broken)).toThrow(/^its content is no JSON$/);
+  });
+
   it('gets no JSON that is not UTF-8', () => {
     const broken = message({}, false, '', { contentType: 'application/json' });
     broken.content = Buffer.from([0x22, 0xff, 0x22]);
@@ -128,6 +141,7 @@ describe('consumers', () => {
     const consumers = start('a', {}, file('enabled: false'), problems);
     await consumers.ready();
     expect(consumers.isHealthy).toBe(true);
+    expect(consumers.unconsumed).toEqual(new Map([['a', 'the file says enabled: false']]));
     expect(problems).toEqual([]);
   });
 
@@ -137,7 +151,38 @@ describe('consumers', () => {
     await expect(consumers.ready()).rejects.toThrow('given up after 2 attempts (max_reconnect_attempts)');
     expect(consumers.isHealthy).toBe(false);
     expect(problems[0]).toContain('connection refused');
+    expect(consumers.unconsumed.get('a')).toContain('connection refused');
     await expect(consumers.ready()).rejects.toThrow('given up');
+  });
+
+  it('tell what the file is warned of', () => {
+    const problems: string[] = [];
+    start('a', {}, 'enabled: false\nexchanges: [{name: e, queues: [{name: a}]}]', problems);
+    expect(problems).toEqual(['test.yaml:2:32: queue "a" has no bindings: it gets nothing of exchange "e"']);
+  });
+
+  it('are loud about a certificate that is not checked, whoever listens', async () => {
+    const warned = once(process, 'warning');
+    start('a', {}, file('tls: {enabled: true, skip_verify: true}'));
+    const [warning] = (await warned) as [Error & { code: string }];
+    expect(warning.code).toBe('QUORUMBRIDGE_SKIP_VERIFY');
+    expect(warning.message).toContain(
+      'test: the certificate of RabbitMQ at 127.0.0.1:1, virtual host / is not checked (skip_verify)',
+    );
+  });
+
+  it('know a queue by the entry that declares it, wherever that stands', () => {
+    const config = parseMessaging(
+      'test.yaml',
+      `
+exchanges:
+  - { name: first, kind: fanout, queues: [{ name: a, declare: false }] }
+  - { name: second, kind: fanout, queues: [{ name: a, delivery_limit: 7 }, { name: b, declare: false }] }`,
+      {},
+    );
+    expect(queueOf(config, 'a')?.deliveryLimit).toBe(7);
+    expect(queueOf(config, 'b')?.declare).toBe(false);
+    expect(queueOf(config, 'c')).toBeUndefined();
   });
 
   it('know the limit and the dead letters of a queue that has its arguments as they are', () => {

@@ -2,6 +2,7 @@ import { PassThrough } from 'node:stream';
 import { text as textOf } from 'node:stream/consumers';
 import type { ConsumeMessage } from 'amqplib';
 import { describe, expect, it } from 'vitest';
+import { dlqOptions } from '../../../cli/dlq.ts';
 import { parseMessaging } from '../../../messaging/config.ts';
 import { parseFilter } from '../../../messaging/dlq/filter.ts';
 import { letterOf, propertiesOfRedriven } from '../../../messaging/dlq/letter.ts';
@@ -53,6 +54,19 @@ describe('queues for dead letters', () => {
     ]);
     expect(listText([])).toContain('no queues for dead letters');
   });
+
+  it('are listed with what they hold, as far as the broker tells', () => {
+    const queue = { name: 'd', feeders: ['a'] };
+    expect(listText([{ ...queue, messages: 5, consumers: 0 }])).toBe(
+      '"d": 5 messages; dead letters of "a"\n',
+    );
+    expect(listText([{ ...queue, messages: 5, consumers: 2 }])).toBe(
+      '"d": 5 messages, and what its 2 consumers hold; dead letters of "a"\n',
+    );
+    expect(listText([{ ...queue, messages: undefined, consumers: undefined }])).toBe(
+      '"d": is not there; dead letters of "a"\n',
+    );
+  });
 });
 
 describe('a dead letter', () => {
@@ -69,12 +83,16 @@ describe('a dead letter', () => {
   });
 
   it('that a consumer rejected with a reason tells that', () => {
-    const headers = { 'x-rejected-queue': 'q', 'x-rejected-reason': 'why' };
-    expect(letterOf(message(headers), ['q'])).toMatchObject({
+    const rejectedAt = { '!': 'timestamp', value: DIED };
+    const headers = { 'x-rejected-queue': 'q', 'x-rejected-reason': 'why', 'x-rejected-at': rejectedAt };
+    const letter = letterOf(message(headers), ['q']);
+    expect(letter).toMatchObject({
       isOfFeeder: true,
       rejection: 'why',
-      death: { queue: 'q', reason: 'rejected', routingKey: 'key' },
+      death: { queue: 'q', reason: 'rejected', at: DIED * 1000, routingKey: 'key' },
     });
+    const isOlder = (now: number) => parseFilter('older-than=1h')(letter, now);
+    expect([3_600_000, 3_599_999].map((age) => isOlder(DIED * 1000 + age))).toEqual([true, false]);
   });
 
   it.each([
@@ -104,6 +122,7 @@ describe('a dead letter', () => {
         'x-attempt': 3,
         'x-rejected-reason': 'r',
         'x-rejected-queue': 'q',
+        'x-rejected-at': { '!': 'timestamp', value: DIED },
         'x-redriven-count': 2,
       },
       { userId: 'u', expiration: '5', priority: 4, deliveryMode: 2 },
@@ -156,6 +175,20 @@ describe('a filter', () => {
   );
 });
 
+describe('a rate', () => {
+  it.each([
+    ['50', 50],
+    ['0.2', 0.2],
+    ['0.001', 0.001],
+  ])('%s is one', (text, rate) => {
+    expect(dlqOptions.rate.parse(text)).toBe(rate);
+  });
+
+  it.each(['0', '-1', '.5', '1e3', '0.0001', '2000000', '5/m', ''])('%j is none', (text) => {
+    expect(() => dlqOptions.rate.parse(text)).toThrow('expected a number from 0.001 to 1000000');
+  });
+});
+
 describe('the texts', () => {
   const letter = letterOf(
     message({ 'x-death': [death('q\u001b[2J', 'expired', { count: 2 })] }, { messageId: '\u202eid' }),
@@ -164,11 +197,11 @@ describe('the texts', () => {
   const shown = {
     queue: 'dlq',
     found: 3,
-    letters: [{ ...letter, position: 2, content: Buffer.from('se\u0007cret') }],
+    letters: [{ ...letter, position: 2, content: Buffer.from('se\u0007c') }],
   };
 
   it('have no character that moves the cursor or turns the line', () => {
-    expect(showText(shown, 4)).toBe(
+    expect(showText(shown, true)).toBe(
       `"dlq" holds 3 messages, 1 of them are shown.
 2. "\\u{202e}id": expired in queue "q\\u001b[2J" 2 times at 2023-11-14T22:13:20.000Z, from exchange "e", routing key "k"; 6 octets of text/plain
    content: "se\\u0007c"
@@ -177,8 +210,10 @@ describe('the texts', () => {
   });
 
   it('have contents and headers only where they are asked for', () => {
-    expect(showText(shown, 0) + showDocument(shown, 0)).not.toMatch(/se.{1,6}c|x-death/);
-    expect(JSON.parse(showDocument(shown, 2))).toMatchObject({ letters: [{ position: 2, content: 'se' }] });
+    expect(showText(shown, false) + showDocument(shown, false)).not.toMatch(/se.{1,6}c|x-death/);
+    expect(JSON.parse(showDocument(shown, true))).toMatchObject({
+      letters: [{ position: 2, content: 'se\u0007c' }],
+    });
   });
 
   it('tell how a redrive ended', () => {
@@ -227,13 +262,21 @@ describe('progress', () => {
       const writer = new ProgressWriter(out, () => now);
       for (let done = 1; done <= 4; done++) {
         now += 2000;
-        writer.report(done, 4);
+        writer.report('looking', done, 4);
       }
+      // What was begun later has its own speed.
+      writer.report('giving back', 1, 2);
+      now += 5000;
+      writer.report('giving back', 2, 2);
       writer.end();
       out.end();
       return textOf(out);
     };
-    expect(await written(false)).toMatch(/^\[#+-+\] 3 of 4, [^\n]*\n$/);
-    expect(await written(true)).toMatch(/^(?:\r\[[#-]+\] \d of 4, [^\r\n]*){4}\r +\r$/);
+    expect(await written(false)).toMatch(
+      /^looking: \[#+-+\] 3 of 4, [^\n]*\ngiving back: \[#+\] 2 of 2, 0\.4\/s, 0 s left\n$/,
+    );
+    expect(await written(true)).toMatch(
+      /^(?:\rlooking: \[[#-]+\] \d of 4, [^\r\n]*){4}\rgiving back: [^\r\n]*\r +\r$/,
+    );
   });
 });

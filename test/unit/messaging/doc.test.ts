@@ -8,6 +8,7 @@ import {
   type Declaration,
   declarations,
 } from '../../../messaging/topology/declarations.ts';
+import type { PublishFailure } from '../../../messaging/publisher/errors.ts';
 import { queueDifferences, type PlanItem } from '../../../messaging/topology/plan.ts';
 import { headText, planText } from '../../../messaging/topology/text.ts';
 import { messagingTables, SCHEMA_FILE, schemaText } from '../../support/docs/messaging.ts';
@@ -41,6 +42,21 @@ describe('docs/messaging.md', () => {
     const connection = { ...config.connection, host: '127.0.0.1' };
     const plan = { version, items, note: undefined, extras: undefined };
     expect(block('text')).toBe(headText(plan, connection) + planText(items));
+  });
+
+  it('says what every failure of a publish means', () => {
+    const failures: Record<PublishFailure, true> = {
+      returned: true,
+      nacked: true,
+      refused: true,
+      'timed-out': true,
+      closed: true,
+      overflow: true,
+      invalid: true,
+    };
+    const table = /^\| failure \| meaning \|\n([^]*?)\n\n/m.exec(document)?.[1] ?? '';
+    const rows = [...table.matchAll(/^\| `(.+?)` \|/gm)].map(([, name]) => name);
+    expect(rows).toEqual(Object.keys(failures));
   });
 
   it('has a table of every mapping, and the numbers that no key has', () => {

@@ -107,6 +107,16 @@ it.each([
     expect(of(long)).toThrow(`${field}: ${Buffer.byteLength(long)} octets are more than 255`);
 });
 
+it('messages have UUIDs of their own', () => {
+  const ids = Array.from(
+    { length: 10_000 },
+    () => encode({ exchange: '', routingKey: '', content: '' }, 0).messageId,
+  );
+  expect(new Set(ids).size).toBe(ids.length);
+  for (const id of ids)
+    expect(id).toMatch(/^[\da-f]{8}-[\da-f]{4}-4[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/);
+});
+
 it('a line gives what it was given, in its order, with what is put back first', () => {
   const line = new Line<number>();
   for (let at = 0; at < 5000; at++) line.push(at);

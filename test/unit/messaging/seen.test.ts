@@ -78,9 +78,11 @@ function deliver(
   });
 }
 
-async function handle(delivery: Delivery, act: (context: Context) => void): Promise<void> {
-  await delivery.handle(handler({ handle: (_, context) => act(context) }));
-  await delivery.settled;
+async function handle(delivery: Delivery, act: (context: Context) => Promise<void> | void): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const progress = { handled: () => {}, settled: resolve };
+  delivery.handle(handler({ handle: (_, context) => act(context) }), progress);
+  await promise;
 }
 
 describe('the metrics', () => {
@@ -242,14 +244,11 @@ describe('a trace', () => {
   it('goes from the headers to the handler, as far as it goes on', async () => {
     const seen: unknown[] = [];
     const delivery = deliver({ headers: { traceparent: TRACEPARENT } }, { propagator });
-    const see = handler({
-      handle: async () => {
-        seen.push(present());
-        await Promise.resolve();
-        seen.push(present());
-      },
+    await handle(delivery, async () => {
+      seen.push(present());
+      await Promise.resolve();
+      seen.push(present());
     });
-    await delivery.handle(see);
     expect(seen).toEqual([TRACEPARENT, TRACEPARENT]);
     expect(present()).toBeUndefined();
   });

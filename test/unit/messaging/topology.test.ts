@@ -14,7 +14,7 @@ import { parseInequivalent } from '../../../messaging/topology/inequivalent.ts';
 import type { Observed, ObservedExchange, ObservedQueue } from '../../../messaging/topology/observed.ts';
 import { compare, extrasOf } from '../../../messaging/topology/plan.ts';
 import { planText } from '../../../messaging/topology/text.ts';
-import { EVENTS, ODDITIES, TASKS } from '../../support/messaging-files.ts';
+import { EVENTS, ODDITIES, REST, TASKS } from '../../support/messaging-files.ts';
 
 const V310: Version = { major: 3, minor: 10, patch: 8 };
 const V40: Version = { major: 4, minor: 0, patch: 5 };
@@ -279,7 +279,9 @@ describe('a plan', () => {
 
 describe('an export', () => {
   const connection = load('').connection;
-  const cases = VERSIONS.flatMap((version) => [TASKS, EVENTS, ODDITIES].map((text) => ({ version, text })));
+  const cases = VERSIONS.flatMap((version) =>
+    [TASKS, EVENTS, ODDITIES, REST].map((text) => ({ version, text })),
+  );
 
   it.each(cases)('declares exactly what is there: case %#', ({ version, text }) => {
     const host = hostWith(declared(text, version), version);
@@ -303,6 +305,16 @@ describe('an export', () => {
     );
     expect(yaml).toMatch(/name: tasks\.llm\n(?: .*\n)*? +retry:\n +- 5s\n +- 1m\n/);
     expect(yaml).not.toMatch(/arguments|sekret/);
+  });
+
+  it('says which limits no broker knows', () => {
+    const yamlOn = (version: Version) =>
+      yamlOf(exportTopology(hostWith(declared(REST, version), version)), connection);
+    const nor = (queue: string) => `# Nor the delivery_limit of a classic queue: say it for "${queue}".\n`;
+    expect(yamlOn(V40)).toContain(
+      `# No broker knows prefetch, nor the max_priority of quorum queues: say them where a queue has its own.\n${nor('rest.classic')}${nor('rest.urgent')}rabbitmq:`,
+    );
+    expect(yamlOn(V43)).not.toContain(nor('rest.urgent'));
   });
 
   it.each([

@@ -1,7 +1,10 @@
+import { mkdtempDisposable, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type ReconcilerValues, startReconciler } from '../../../reconciler/main.ts';
 import { reconcilerOptions } from '../../../reconciler/options.ts';
+import { UsageError } from '../../../common/errors.ts';
 import { resolveOptions } from '../../../common/resolve.ts';
 import { type PlayedApiServer, playApiServer } from '../../support/api-server.ts';
 import { readableLog } from '../webhook/harness.ts';
@@ -53,6 +56,18 @@ describe('the reconciler', () => {
     await expect(ask('/livez')).rejects.toThrow('fetch failed');
     expect(lines.map(({ msg }) => msg)).toContain('reconciler started');
     expect(server.watches).toEqual([]);
+  });
+
+  it('does not start with a configuration for upgrade events that is wrong, and says where it is', async () => {
+    await using folder = await mkdtempDisposable(join(tmpdir(), 'quorumbridge-events-'));
+    const file = join(folder.path, 'messaging.yaml');
+    const start = () => startReconciler(values({ eventsConfig: [file] }), readableLog().log);
+    await expect(start()).rejects.toThrow(`file ${file} cannot be read`);
+    await writeFile(file, 'url: amqp://events:secret@127.0.0.1/\nhots: h');
+    const refused = await start().catch((error: unknown) => error);
+    expect(refused).toBeInstanceOf(UsageError);
+    expect(String(refused)).toContain('messaging.yaml:2:1: unknown key "hots": did you mean "host"?');
+    expect(String(refused)).not.toContain('secret');
   });
 
   it('waits for its Lease, and is ready all the same', async () => {

@@ -72,6 +72,7 @@ export function rabbitmq(
       proxyRequired: false,
       upgrade: undefined,
       upgradeSequence: 0,
+      messagingTopology: undefined,
       ...status,
     },
   };
@@ -161,6 +162,7 @@ export function observed(changes: Partial<Observed> = {}): Observed {
     broker: { state: 'known', version: '3.10.8', running: 1, nodes: 1, holding: [], messages: 0, queues: 0 },
     hasMirrorPolicy: false,
     rehearsal: { state: 'accepted' },
+    topology: { state: 'not wanted' },
     ...changes,
   };
 }

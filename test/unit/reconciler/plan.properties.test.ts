@@ -134,6 +134,12 @@ const anything: fc.Arbitrary<Observed> = (() => {
         { state: 'not tried' },
         { state: 'refused', why: 'an invalid override' },
       ),
+      topology: fc.constantFrom<Observed['topology']>(
+        { state: 'not read' },
+        { state: 'not wanted' },
+        { state: 'missing', why: 'there is no ConfigMap shop' },
+        { state: 'found', file: 'shop/messaging.yaml', text: '', sha256: 'a' },
+      ),
       now: fc.constantFrom(seen.NOW, new Date('2026-11-21T13:00:00Z')),
     })
     .map((given) =>

@@ -3,7 +3,10 @@ import { describe, expect, it } from 'vitest';
 import { RABBITMQ_CRD, type Schema } from '../../../common/crd.ts';
 import { LEASE_TIMES } from '../../../reconciler/lease.ts';
 import { BACKOFF, BUCKET } from '../../../reconciler/queue.ts';
+import { UPGRADE_EVENT_PHASES, UPGRADE_EXCHANGE } from '../../../messaging/index.ts';
+import { upgradeEventOf } from '../../../reconciler/upgrade-events.ts';
 import { objectsIn, rulesOf } from '../manifests/sources.ts';
+import { rabbitmq, saved } from './observations.ts';
 
 const doc = readFileSync(new URL('../../../docs/reconciler.md', import.meta.url), 'utf8');
 
@@ -38,6 +41,15 @@ describe('docs/reconciler.md', () => {
       right.split(' ').slice(0, 2).join(' '),
     );
     expect(documented.sort()).toEqual(given.sort());
+  });
+
+  it('lists the fields and the phases of an upgrade event', () => {
+    const fields = rows('Upgrade events');
+    const event = upgradeEventOf(rabbitmq({}, { upgradePhase: 'WaitingForPods', upgrade: saved }));
+    expect(fields.map(([field]) => field)).toEqual(Object.keys(event ?? {}));
+    const phases = fields.find(([field]) => field === 'phase')?.[1] ?? '';
+    expect(phases.match(/[A-Z][A-Za-z]+/g)).toEqual([...UPGRADE_EVENT_PHASES]);
+    expect(doc).toContain(`the durable topic exchange \`${UPGRADE_EXCHANGE}\``);
   });
 
   it('has the times and numbers of the code', () => {

@@ -14,7 +14,7 @@ import { DEFINITION_KINDS } from '../../../reconciler/broker/kinds.ts';
 import { reportOf } from '../../../reconciler/broker/report.ts';
 import type { ClientsLookup } from '../../../reconciler/clients.ts';
 import { type Reconcile, createReconciler } from '../../../reconciler/reconcile.ts';
-import type { PlanSettings } from '../../../reconciler/types.ts';
+import type { ObservedRabbitMq, PlanSettings } from '../../../reconciler/types.ts';
 import { imageWarnings } from '../../../webhook/downgrade.ts';
 import { Crash, MemoryApi, type Write } from '../../support/memory-api.ts';
 
@@ -37,6 +37,8 @@ export interface WorldSettings {
 interface BrokerState {
   version: string;
   definitions: string[];
+  /** Exchanges of the messaging topology. */
+  declared: string[];
   messages: number;
   user: { username: string; password: string };
 }
@@ -64,6 +66,9 @@ export class World {
     webhook: true,
     operatorWorks: true,
   };
+  /** How often a messaging topology was declared, and what is in the way of that. */
+  declares = 0;
+  obstacle = '';
   /** Writes so far, and after which of them the process ends; before it is done or behind it. */
   writes = 0;
   crash: { at: number | 'every change'; when: 'before' | 'after' } | undefined;
@@ -123,8 +128,12 @@ export class World {
       log: createLogger({ name: 'test', level: 'silent' }),
       tell: (_object, event) => void this.told.push(event),
       now: () => new Date(this.time),
+      seen: (_key, observed) => this.seen(observed?.rabbitmq),
     });
   }
+
+  /** Told of the RabbitMq at each look. */
+  seen: (rabbitmq: ObservedRabbitMq | undefined) => void = () => {};
 
   clients: ClientsLookup = { ask: () => Promise.resolve({ told: [] }) };
 
@@ -348,7 +357,7 @@ export class World {
     const version = /:(\d+\.\d+(?:\.\d+)?)/.exec(image)?.[1] ?? '';
     const { username, password } = credentialsOf(this.secret);
     if (this.broker !== undefined && !wipes) this.broker.version = version;
-    else this.broker = { version, definitions: [], messages: 0, user: { username, password } };
+    else this.broker = { version, definitions: [], declared: [], messages: 0, user: { username, password } };
   }
 
   #movePods(): void {
@@ -406,6 +415,14 @@ export class World {
         state.definitions = [...new Set([...state.definitions, ...names])];
         const counts = { kept: names.length, changed: 0, dropped: 0, refused: 0 };
         return Promise.resolve({ counts, differences: [], firstRefused: '', report: reportOf([]) });
+      },
+      declare: async ({ secret, topology: { exchanges } }) => {
+        const { declared } = answers(secret);
+        this.declares++;
+        if (this.obstacle !== '') return Promise.resolve({ result: 'conflict', why: this.obstacle });
+        const lacking = exchanges.filter(({ name }) => !declared.includes(name));
+        declared.push(...lacking.map(({ name }) => name));
+        return Promise.resolve({ result: 'declared', created: lacking.length, total: exchanges.length });
       },
     };
   }

@@ -9,7 +9,7 @@ import { PoolStats } from '../../../../proxy/pool/stats.ts';
 import type { UpstreamChannel } from '../../../../proxy/pool/upstream-channel.ts';
 import type { Upstream } from '../../../../proxy/pool/upstream.ts';
 import { cut, cutsArbitrary } from '../../../support/amqp-arbitraries.ts';
-import { frame, method, queueDeclare, shortstr } from '../../../support/amqp-frames.ts';
+import { basicConsume, frame, method, queueDeclare, shortstr } from '../../../support/amqp-frames.ts';
 import { channelClose, channelOpen } from '../../../support/amqp-methods.ts';
 
 type Done = (refusal: PoolRefusal | undefined, channel: UpstreamChannel | undefined) => void;
@@ -24,11 +24,17 @@ class Connection {
     },
   });
   readonly released: number[] = [];
+  /** Channels that are released are settled later. */
+  holdsReleases = false;
   readonly #octets: Buffer[] = [];
   #next = 101;
 
   send(octets: Uint8Array): void {
     this.socket.write(octets);
+  }
+
+  gather(): boolean {
+    return false;
   }
 
   channel({ local, state }: AcquireRequest): UpstreamChannel {
@@ -43,7 +49,7 @@ class Connection {
       expect: () => {},
       release: (done?: () => void) => {
         this.released.push(number);
-        done?.();
+        if (!this.holdsReleases) done?.();
       },
     };
     return channel as unknown as UpstreamChannel;
@@ -353,5 +359,57 @@ describe('a publish that comes whole, among others in one chunk', () => {
         .slice(0, 8)
         .map(({ channel }) => channel),
     ).toEqual(Array<number>(8).fill(101));
+  });
+});
+
+describe('what the broker would only agree to', () => {
+  const OPEN = channelOpen(1);
+  const SELECT = method(1, 85, 10, Buffer.of(0));
+  const CLOSE = channelClose(1);
+  const ACK = method(1, 60, 80, Buffer.from('\0\0\0\0\0\0\0\x01\0', 'latin1'));
+
+  /** Class and method of each frame. */
+  const ids = (frames: readonly Buffer[]): string[] =>
+    framesOf(Buffer.concat(frames)).map(({ type, octets }) =>
+      type === 1 ? `${octets.readUInt16BE(4)}.${octets.readUInt16BE(6)}` : `type ${type}`,
+    );
+
+  it('is answered at once: confirm.select goes on without a question, unless the client wants no answer', () => {
+    const connection = new Connection();
+    const { push, toClient } = channelsOn(connection);
+    push([Buffer.concat([OPEN, SELECT])]);
+    expect(ids(toClient)).toEqual(['20.11', '85.11']);
+    expect(connection.written).toEqual(method(101, 85, 10, Buffer.of(1)));
+    push([method(1, 85, 10, Buffer.of(1))]);
+    expect(ids(toClient)).toEqual(['20.11', '85.11']);
+  });
+
+  it('is asked for all the same in a transaction, which the broker refuses', () => {
+    const connection = new Connection();
+    const { push, toClient } = channelsOn(connection);
+    push([Buffer.concat([OPEN, method(1, 90, 10), SELECT])]);
+    expect(ids(toClient)).toEqual(['20.11']);
+    expect(ids([connection.written])).toEqual(['90.10', '85.10']);
+  });
+
+  it.for([
+    ['nothing was sent', [], true],
+    ['all publishes are confirmed', [SELECT, ...publish(1, 'body'), ACK], true],
+    ['a publish is not confirmed', [SELECT, ...publish(1, 'body')], false],
+    ['a publish is never confirmed', publish(1, 'body'), false],
+    ['one was published before confirms', [...publish(1, 'body'), SELECT, ...publish(1, 'body'), ACK], false],
+    ['a question is open', [queueDeclare({ name: 'q' })], false],
+    ['there is a consumer', [basicConsume({ name: 'q', flags: 8 })], false],
+  ] as const)('channel.close where %s: close-ok at once is %s', ([, frames, atOnce]) => {
+    const connection = new Connection();
+    const { channels, push, toClient } = channelsOn(connection);
+    push([OPEN]);
+    for (const octets of frames) {
+      if (octets !== ACK) push([octets]);
+      else channels.channels.get(1)!.state.heard(1, 0x3c_0050, Buffer.from(ACK), 0, ACK.length);
+    }
+    connection.holdsReleases = true;
+    push([CLOSE]);
+    expect(ids(toClient).includes('20.41')).toBe(atOnce);
   });
 });
