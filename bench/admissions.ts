@@ -2,7 +2,8 @@ import { request } from 'node:https';
 import { INSTALL } from '../common/contract.ts';
 import { median, out, quantile, runToEnd } from './peers.ts';
 import { injectingReview, largeStatefulSet, type Review } from './reviews.ts';
-import { cpuOf, type Server, startNoOp, startWebhook } from './servers.ts';
+import { cpuOf } from './proc.ts';
+import { type Server, startNoOp, startWebhook } from './servers.ts';
 
 // What 100 AdmissionReviews of a large StatefulSet at once cost `quorumbridge webhook`, which injects the proxy in each,
 // next to a Fastify handler that allows all without looking (no-op.ts): what it is to read, decide and patch. A time is
@@ -11,7 +12,7 @@ import { cpuOf, type Server, startNoOp, startWebhook } from './servers.ts';
 // Run on Linux: node bench/admissions.ts [ROUNDS]. Loopback only, about 25 s.
 
 const AT_ONCE = 100;
-/** Hundreds in a round, by turns: enough for a p99, and for the ticks of 10 ms in which Linux counts CPU. */
+/** Hundreds in a round, by turns: enough for a p99. */
 const WAVES = 8;
 const WARM_UP_WAVES = 5;
 const TIMEOUT_MS = 30_000;
@@ -76,7 +77,7 @@ async function measure(servers: readonly Server[], reviews: readonly Review[]): 
   return servers.map(({ pid }, at) => ({
     p50: quantile(times[at]!, 0.5),
     p99: quantile(times[at]!, 0.99),
-    cpu: (cpuOf(pid) - before[at]!) / times[at]!.length,
+    cpu: (cpuOf(pid) - before[at]!) / 1000 / times[at]!.length,
   }));
 }
 

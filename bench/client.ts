@@ -4,7 +4,7 @@ import { METHOD } from '../amqp/constants.ts';
 import { basicConsume, encodeTable, entry, longstr, method, shortstr } from '../test/support/amqp-frames.ts';
 import { channelClose, channelOpen, connectionClose } from '../test/support/amqp-methods.ts';
 import { HEADER, OPEN_ARGUMENTS, readCloseFrame, tuneArguments } from '../test/support/peers.ts';
-import { FRAME_MAX, publish } from './messages.ts';
+import { CONSUMER, FRAME_MAX, publish, QUEUE } from './messages.ts';
 
 // The client of the benchmarks: octets that were encoded beforehand, and of the answers no more than which methods they
 // are, so that a client costs little next to what is measured. It waits for each answer, as clients do.
@@ -24,9 +24,6 @@ export interface Step {
 
 /** No peer takes so long for anything, in milliseconds. */
 const SILENCE = 30_000;
-
-/** The queue that is published to and consumed from. */
-export const QUEUE = 'bench';
 
 /** Fewer than brokers offer: a proxy has room for a channel of its own. */
 const CHANNEL_MAX = 100;
@@ -60,6 +57,11 @@ export const LOGIN: readonly Step[] = [
   { send: channelOpen(1), answer: METHOD.channelOpenOk },
 ];
 
+/** Puts the channel into confirm mode. */
+export const CONFIRM: readonly Step[] = [
+  { send: method(1, 85, 10, Buffer.of(0)), answer: METHOD.confirmSelectOk },
+];
+
 /** From the open channel to the end of the connection. */
 const LOGOUT: readonly Step[] = [
   { send: channelClose(1), answer: METHOD.channelCloseOk },
@@ -73,17 +75,12 @@ export function cycle(size: number, confirm: boolean): readonly Step[] {
     const [close, ...rest] = LOGOUT;
     return [...LOGIN, { send: Buffer.concat([octets, close!.send]), answer: close!.answer }, ...rest];
   }
-  return [
-    ...LOGIN,
-    { send: method(1, 85, 10, Buffer.of(0)), answer: METHOD.confirmSelectOk },
-    { send: octets, answer: METHOD.basicAck },
-    ...LOGOUT,
-  ];
+  return [...LOGIN, ...CONFIRM, { send: octets, answer: METHOD.basicAck }, ...LOGOUT];
 }
 
 /** Becomes a consumer that doesn't acknowledge. */
 export const CONSUME: readonly Step[] = [
-  { send: basicConsume({ name: QUEUE, tag: 'c', flags: 2 }), answer: METHOD.basicConsumeOk },
+  { send: basicConsume({ name: QUEUE, tag: CONSUMER, flags: 2 }), answer: METHOD.basicConsumeOk },
 ];
 
 /** One connection. */

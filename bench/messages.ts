@@ -1,12 +1,23 @@
-import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { frame, method, shortstr } from '../test/support/amqp-frames.ts';
 
 /** What all peers of the benchmarks propose. */
 export const FRAME_MAX = 131_072;
 
+/** The queue that is published to and consumed from. */
+export const QUEUE = 'bench';
+
+/** What the consumer calls itself. */
+export const CONSUMER = 'c';
+
+/** Octets that a peer writes at a time: as much as a busy client's socket takes. */
+const CHUNK = 256 * 1024;
+
+/** Octets on their way to a consumer at most, as with a prefetch: proxies that hold what can't be sent have bounds. */
+export const WINDOW = 4 * 1024 * 1024;
+
 /** A message as its frames: the method, the header without properties, and the body in as many frames as it needs. */
-export function message(start: Buffer, channel: number, size: number): Buffer {
+function message(start: Buffer, channel: number, size: number): Buffer {
   const header = Buffer.alloc(14);
   header.writeUInt16BE(60, 0);
   header.writeBigUInt64BE(BigInt(size), 4);
@@ -23,15 +34,29 @@ export function publish(channel: number, key: string, size: number): Buffer {
   return message(method(channel, 60, 40, args), channel, size);
 }
 
-/** How many such messages make a chunk to write. */
-export function messagesInChunk(one: Buffer): number {
-  return Math.max(1, Math.floor(65_536 / one.length));
+/** basic.deliver of `size` octets, with the delivery tag 0, to {@link CONSUMER}. */
+export function delivery(channel: number, size: number): Buffer {
+  const args = Buffer.concat([shortstr(CONSUMER), Buffer.alloc(9), shortstr(''), shortstr(QUEUE)]);
+  return message(method(channel, 60, 60, args), channel, size);
 }
 
-/** Writes a message `count` times, as fast as it is taken. */
-export async function send(socket: Socket, one: Buffer, count: number): Promise<void> {
-  const chunk = Buffer.concat(Array<Buffer>(messagesInChunk(one)).fill(one));
-  for (let left = count * one.length; left > 0; left -= chunk.length) {
-    if (!socket.write(chunk.subarray(0, left))) await once(socket, 'drain');
-  }
+/** Where the delivery tag is in {@link delivery}. */
+export const TAG_AT = 11 + 1 + CONSUMER.length;
+
+/** As many such messages as make a chunk to write. */
+export function chunkOf(one: Buffer): Buffer {
+  const count = Math.max(1, Math.floor(CHUNK / one.length));
+  return Buffer.concat(Array<Buffer>(count).fill(one));
+}
+
+/** Messages of {@link delivery} that are sent ahead of the consumer's credit. */
+export function windowOf(one: Buffer): number {
+  return Math.max(2, Math.floor(WINDOW / one.length));
+}
+
+/** Writes and waits until the socket's buffer has taken all of it. */
+export function written(socket: Socket, octets: Buffer): Promise<void> {
+  return new Promise((resolve, reject) => {
+    socket.write(octets, (error) => (error ? reject(error) : resolve()));
+  });
 }

@@ -8,9 +8,6 @@ import { freePort } from '../test/support/ports.ts';
 import { Service } from '../test/support/service.ts';
 import type { Review } from './reviews.ts';
 
-/** Linux counts CPU in hundredths of a second, whatever its kernel is built with. */
-const TICK_MS = 10;
-
 /** A server in a process of its own, and the connections to it. */
 export interface Server {
   readonly pid: number;
@@ -72,18 +69,4 @@ export async function startNoOp(count: number, cleanup: AsyncDisposableStack): P
       if (!answer.includes('"allowed":true')) throw new Error(`the no-op handler answered ${answer}`);
     },
   };
-}
-
-/** CPU that the process has used so far, all its threads, in milliseconds. */
-export function cpuOf(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  // The second field, the name in brackets, may hold anything; utime and stime are the 14th and 15th.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
-}
-
-/** Memory that the process has resident, in octets. */
-export function rssOf(pid: number): number {
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)![1]) * 1024;
 }

@@ -1,3 +1,4 @@
+import { createLogger } from '../common/log.ts';
 import { proxyOptions } from '../proxy/options.ts';
 import type { CommandSpec } from './command.ts';
 import { serve } from './serve.ts';
@@ -23,20 +24,28 @@ export const command: CommandSpec<typeof proxyOptions> = {
       ].join('\n'),
     },
   ],
-  run: (values, io) =>
-    serve({
+  async run(values, io) {
+    const { startProxy } = await import('../proxy/main.ts');
+    const { isWorker, runWorker } = await import('../proxy/workers/worker.ts');
+    if (isWorker()) {
+      runWorker(io.configuration, createLogger({ name: 'proxy', level: values.logLevel }), startProxy);
+      return 0;
+    }
+    return serve({
       name: 'proxy',
       options: proxyOptions,
       values,
       io,
       async start(log) {
-        const { startProxy } = await import('../proxy/main.ts');
-        const running = await startProxy(io.configuration, log);
+        const { startWorkers } = await import('../proxy/workers/primary.ts');
+        const start = values.workers === 1 ? startProxy : startWorkers;
+        const running = await start(io.configuration, log);
         return {
           close: () => running.drain(),
           closeMs: () => running.drainMs + closeMs,
-          reload: () => running.reload('SIGHUP'),
+          reload: () => void running.reload('SIGHUP'),
         };
       },
-    }),
+    });
+  },
 };

@@ -52,7 +52,8 @@ async function health(check: CheckNow): Promise<AdminAnswer> {
   }
 }
 
-function routesOf({ metrics, livez, readyz, json = {}, routes = [] }: AdminSettings): AdminRoute[] {
+/** All that is answered. */
+export function routesOf({ metrics, livez, readyz, json = {}, routes = [] }: AdminSettings): AdminRoute[] {
   const open = (path: string, handle: AdminRoute['handle']): AdminRoute => ({
     method: 'GET',
     path,
@@ -71,7 +72,11 @@ function routesOf({ metrics, livez, readyz, json = {}, routes = [] }: AdminSetti
       failure: 'metrics could not be collected',
     },
     ...Object.entries(json).map(([path, read]) =>
-      open(path, () => ({ status: 200, body: `${JSON.stringify(read())}\n`, type: 'application/json' })),
+      open(path, async () => ({
+        status: 200,
+        body: `${JSON.stringify(await read())}\n`,
+        type: 'application/json',
+      })),
     ),
     ...routes,
   ];

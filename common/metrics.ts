@@ -1,5 +1,19 @@
-import { Counter, Gauge, type Metric, Registry, collectDefaultMetrics } from 'prom-client';
+import {
+  AggregatorRegistry,
+  Counter,
+  Gauge,
+  type Metric,
+  type MetricObject,
+  Registry,
+  collectDefaultMetrics,
+} from 'prom-client';
 import type { Distribution } from './distribution.ts';
+
+/** What several processes that do the same work make of a value that each has: their sum unless another word is given. */
+export type Merge = 'sum' | 'max' | 'min';
+
+/** What was read of all metrics: it passes through JSON. */
+export type MetricSamples = readonly MetricObject[];
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -15,13 +29,15 @@ export type ReadDistributions = () => Iterable<readonly [labels: Labels, values:
  */
 export interface Metrics {
   /** A total that only grows while the process lives. By convention its name ends in `_total`. */
-  counter(name: string, help: string, read: ReadMetric, labelNames?: readonly string[]): void;
+  counter(name: string, help: string, read: ReadMetric, labelNames?: readonly string[], merge?: Merge): void;
   /** A value that goes up and down. */
-  gauge(name: string, help: string, read: ReadMetric, labelNames?: readonly string[]): void;
+  gauge(name: string, help: string, read: ReadMetric, labelNames?: readonly string[], merge?: Merge): void;
   /** How values are distributed over buckets. */
   histogram(name: string, help: string, read: ReadDistributions): void;
   /** What a scrape gets. Rejects when a reader throws. */
   text(): Promise<string>;
+  /** The same, to be merged with others' by {@link mergeMetrics}. */
+  samples(): Promise<MetricSamples>;
   readonly contentType: string;
 }
 
@@ -61,25 +77,31 @@ export function createMetrics({
 }: { prefix?: string; ofProcess?: boolean } = {}): Metrics {
   const registry = new Registry();
   if (ofProcess) collectDefaultMetrics({ register: registry });
-  const base = (name: string, help: string, labelNames: readonly string[] = []) => ({
+  const base = (
+    name: string,
+    help: string,
+    labelNames: readonly string[] = [],
+    aggregator: Merge = 'sum',
+  ) => ({
     name: prefix + name,
     help,
     labelNames,
     registers: [registry],
+    aggregator,
   });
   return {
-    counter(name, help, read, labelNames) {
+    counter(name, help, read, labelNames, merge) {
       const counter: Counter = new Counter({
-        ...base(name, help, labelNames),
+        ...base(name, help, labelNames, merge),
         collect() {
           counter.reset();
           for (const [labels, value] of samples(read)) counter.inc(labels, value);
         },
       });
     },
-    gauge(name, help, read, labelNames) {
+    gauge(name, help, read, labelNames, merge) {
       const gauge: Gauge = new Gauge({
-        ...base(name, help, labelNames),
+        ...base(name, help, labelNames, merge),
         collect() {
           gauge.reset();
           for (const [labels, value] of samples(read)) gauge.set(labels, value);
@@ -93,14 +115,28 @@ export function createMetrics({
         name: fullName,
         help,
         type: 'histogram',
+        aggregator: 'sum',
         values: [...histogramSamples(fullName, read)],
       });
       const metric = { name: fullName, get: () => Promise.resolve(samplesNow()) };
       registry.registerMetric(metric as unknown as Metric);
     },
     text: () => registry.metrics(),
+    samples: () => registry.getMetricsAsJSON(),
     contentType: registry.contentType,
   };
+}
+
+/**
+ * What a scrape gets of processes as if they were one.
+ * @param main the process that counts as when they started and how they run; what it does itself is no work of theirs
+ * @param others those that do the work
+ */
+export function mergeMetrics(main: MetricSamples, others: readonly MetricSamples[]): Promise<string> {
+  const own = main
+    .filter(({ name }) => !name.startsWith('nodejs_') || others.length === 0)
+    .map((metric) => (metric.aggregator === 'omit' ? { ...metric, aggregator: 'first' as const } : metric));
+  return AggregatorRegistry.aggregate([own, ...others.map((one) => [...one])]).metrics();
 }
 
 /** Counts by labels in plain fields, to be read at scrape. */

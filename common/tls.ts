@@ -1,5 +1,7 @@
 import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import type tls from 'node:tls';
 import { UsageError, messageOf } from './errors.ts';
 
 export interface TlsFileSettings {
@@ -15,6 +17,15 @@ export interface TlsFiles {
   readonly cert: Buffer;
   readonly key: Buffer;
   readonly ca?: Buffer;
+}
+
+/** Node's module, loaded when it is first asked for: it takes 2 MiB, and most proxies have all on a pod's loopback. */
+export function loadTls(): typeof tls {
+  return process.getBuiltinModule('node:tls');
+}
+
+export function isEncrypted(socket: Socket): socket is tls.TLSSocket {
+  return 'encrypted' in socket;
 }
 
 const certificateBlock = /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g;

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { isIP, type Socket } from 'node:net';
-import tls from 'node:tls';
+import type tls from 'node:tls';
 import { messageOf, UsageError } from '../common/errors.ts';
+import { loadTls } from '../common/tls.ts';
 import type { ProxyOptions } from './options.ts';
 import { type Endpoints, proxyHeader } from './proxy-protocol.ts';
 import { connectPlain, type Receive, receiveData } from './socket.ts';
@@ -26,7 +27,8 @@ export function createBackend(options: ProxyOptions): Backend {
     return { host, port, tls: false, header, connect: (receive) => connectPlain({ host, port }, receive) };
   }
   const servername = options.backendTlsServerName ?? (isIP(host) === 0 ? host : undefined);
-  const secureContext = tls.createSecureContext({
+  const { connect: connectTls, createSecureContext } = loadTls();
+  const secureContext = createSecureContext({
     minVersion: 'TLSv1.2',
     ...authorities(options.backendTlsCa),
   });
@@ -39,7 +41,7 @@ export function createBackend(options: ProxyOptions): Backend {
       allowHalfOpen: true,
       ...(servername === undefined ? {} : { servername }),
     };
-    const socket = tls.connect(to);
+    const socket = connectTls(to);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, 60_000);
     receiveData(socket, receive);

@@ -178,26 +178,12 @@ export class Ledger implements ClientRecords {
 
   summary(): LedgerSummary {
     const { needing, others } = this.counts();
-    const figures = { clients: needing + others, needing };
-    const unneededSince = this.#needing > 0 ? null : time(this.#unneededSince);
-    const lastRewrite = this.lastRewrite === undefined ? null : time(this.lastRewrite);
-    return { text: this.#text(unneededSince, lastRewrite, figures), unneededSince, lastRewrite, ...figures };
-  }
-
-  #text(
-    unneededSince: string | null,
-    lastRewrite: string | null,
-    { clients, needing }: { clients: number; needing: number },
-  ): string {
-    const observing = this.#mode === 'observe';
-    const none = observing ? 'no client has used what RabbitMQ 4 refuses' : 'no client has needed a rewrite';
-    if (lastRewrite === null) return `${none} since ${unneededSince} (the start of the proxy)`;
-    const forgotten = this.evicted === 0 ? '' : ` (besides ${this.evicted} forgotten)`;
-    const some = `${needing} of ${clients} clients${forgotten}`;
-    if (unneededSince !== null) return `${none} since ${unneededSince}; ${some} did before`;
-    return observing
-      ? `${some} would need the proxy on RabbitMQ 4; the last operation that it refuses was at ${lastRewrite}`
-      : `${some} ${needing === 1 ? 'needs' : 'need'} the proxy; the last rewrite was at ${lastRewrite}`;
+    return summaryOf(this.#mode, this.evicted, {
+      unneededSince: this.#needing > 0 ? null : time(this.#unneededSince),
+      lastRewrite: this.lastRewrite === undefined ? null : time(this.lastRewrite),
+      clients: needing + others,
+      needing,
+    });
   }
 
   /** All that is remembered: clients that are connected first, and those that were seen last before others. */
@@ -217,6 +203,23 @@ export class Ledger implements ClientRecords {
     yield* this.#gone.values();
     yield* this.#present.values();
   }
+}
+
+/** Says in one line what the figures mean. */
+export function summaryOf(mode: Mode, evicted: number, figures: Omit<LedgerSummary, 'text'>): LedgerSummary {
+  const { unneededSince, lastRewrite, clients, needing } = figures;
+  const observing = mode === 'observe';
+  const none = observing ? 'no client has used what RabbitMQ 4 refuses' : 'no client has needed a rewrite';
+  const say = (): string => {
+    if (lastRewrite === null) return `${none} since ${unneededSince} (the start of the proxy)`;
+    const forgotten = evicted === 0 ? '' : ` (besides ${evicted} forgotten)`;
+    const some = `${needing} of ${clients} clients${forgotten}`;
+    if (unneededSince !== null) return `${none} since ${unneededSince}; ${some} did before`;
+    return observing
+      ? `${some} would need the proxy on RabbitMQ 4; the last operation that it refuses was at ${lastRewrite}`
+      : `${some} ${needing === 1 ? 'needs' : 'need'} the proxy; the last rewrite was at ${lastRewrite}`;
+  };
+  return { text: say(), ...figures };
 }
 
 function clientOf(entry: Entry, now: number): LedgerClient {

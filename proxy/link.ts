@@ -5,7 +5,7 @@ import { resetSocket } from './faults/reset.ts';
 import type { Gate } from './gate.ts';
 import { Outlet, type Source } from './outlet.ts';
 import type { Endpoints } from './proxy-protocol.ts';
-import type { Receive } from './socket.ts';
+import { endOnce, type Receive } from './socket.ts';
 
 /** The way of one client's octets to the broker, and back. What is read from it can be paused as a socket can. */
 export interface Link extends Source {
@@ -147,8 +147,7 @@ class DirectLink implements Link {
   }
 
   end(octets?: Uint8Array): void {
-    if (octets === undefined) this.#socket.end();
-    else this.#socket.end(octets);
+    endOnce(this.#socket, octets);
   }
 
   destroy(): void {

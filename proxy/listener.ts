@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import net, { type AddressInfo, type Socket } from 'node:net';
-import tls, { type TLSSocket } from 'node:tls';
+import type tls from 'node:tls';
 import { messageOf, UsageError } from '../common/errors.ts';
 import { formatHostPort, type HostPort } from '../common/options.ts';
-import type { TlsFiles } from '../common/tls.ts';
+import { loadTls, type TlsFiles } from '../common/tls.ts';
 import { announcePlain, announceTls } from './announced.ts';
 import type { SessionLimits } from './context.ts';
 import type { Endpoints } from './proxy-protocol.ts';
@@ -196,7 +196,7 @@ function createTlsServer(
   announced: AnnouncedClients,
 ): tls.Server {
   const { files, clientAuth, handshakeTimeout } = secure;
-  const server = tls.createServer({
+  const server = loadTls().createServer({
     ...contextOptions(files),
     handshakeTimeout,
     requestCert: files.ca !== undefined,
@@ -207,7 +207,7 @@ function createTlsServer(
     events.refused(socket, 'CLIENT_TLS', `TLS handshake failed: ${error.code ?? error.message}`);
     socket.destroy();
   });
-  server.on('secureConnection', (socket: TLSSocket) => {
+  server.on('secureConnection', (socket: tls.TLSSocket) => {
     socket.allowHalfOpen = true; // as a plain one: what is under way to the client still goes out
     const refusal = files.ca === undefined ? undefined : certificateRefusal(socket);
     if (refusal !== undefined) {
@@ -233,7 +233,7 @@ function createTlsServer(
 }
 
 /** Why the certificate that the client showed isn't good enough, or undefined: it is, or none was shown. */
-function certificateRefusal(socket: TLSSocket): string | undefined {
+function certificateRefusal(socket: tls.TLSSocket): string | undefined {
   if (socket.authorized || socket.getPeerX509Certificate() === undefined) return undefined;
   return `the client's certificate was refused: ${messageOf(socket.authorizationError)}`;
 }

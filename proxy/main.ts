@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { encodeClose } from '../amqp/method.ts';
-import { type Admin, startAdmin } from '../common/admin.ts';
+import type { Admin } from '../common/admin.ts';
 import { createGuard, type Guard } from '../common/admin-guard.ts';
 import { UsageError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
@@ -29,12 +29,15 @@ import { createProbe, type Probe } from './probe.ts';
 import { endpointsOf } from './proxy-protocol.ts';
 import { Queues } from './queues.ts';
 import { Reloader } from './reload/reloader.ts';
+import { Roster } from './roster.ts';
 import { Session } from './session.ts';
 import type { Settings } from './settings.ts';
+import { giveBackStartMemory } from './start-memory.ts';
 import { Stats } from './stats.ts';
 import { StrangerLines } from './stranger-lines.ts';
 import { AuditLog } from './telemetry/audit.ts';
 import { Doorway } from './turn-away.ts';
+import { type Part, WHOLE } from './workers/part.ts';
 
 /** How often deadlines are looked at, in milliseconds: what a timeout may be late. */
 const SWEEP_INTERVAL = 250;
@@ -56,6 +59,8 @@ export interface RunningProxy {
   close(): Promise<void>;
 }
 
+export type StartProxy = typeof startProxy;
+
 /**
  * Starts the proxy: with one connection to the backend for each client, or with connections that clients share.
  * @throws UsageError when options contradict each other, a file can't be read or used, or an address can't be listened on
@@ -63,6 +68,7 @@ export interface RunningProxy {
 export async function startProxy(
   configuration: Configuration<typeof proxyOptions>,
   log: Logger,
+  part = WHOLE,
 ): Promise<RunningProxy> {
   const stats = new Stats();
   const reloader = new Reloader({
@@ -71,7 +77,7 @@ export async function startProxy(
     stats: stats.reload,
     log,
   });
-  const server: ProxyServer = new ProxyServer(reloader, stats, log);
+  const server: ProxyServer = new ProxyServer(reloader, stats, log, part);
   try {
     await server.start();
   } catch (error) {
@@ -89,7 +95,7 @@ class ProxyServer implements RunningProxy {
   readonly #ledger: Ledger;
   readonly #admission: Admission;
   readonly #logins: Logins;
-  readonly #sessions = new Set<Session>();
+  readonly #sessions = new Roster<Session>();
   readonly #pauses = new Pauses(this.#sessions);
   readonly #faults: Faults;
   readonly #entrances: Entrances;
@@ -107,17 +113,21 @@ class ProxyServer implements RunningProxy {
   #api: Api | undefined;
   readonly #guard: Guard;
   readonly #audit: AuditLog | undefined;
+  readonly #part: Part;
   #draining = false;
-  #lastId = 0;
+  /** Of several processes each has numbers of its own: every so manieth. */
+  #lastId: number;
   #limitLoggedAt = -Infinity;
   readonly #told = new Set<string>();
   readonly #doorway = new Doorway();
   readonly #strangers = new StrangerLines();
 
-  constructor(reloader: Reloader, stats: Stats, log: Logger) {
+  constructor(reloader: Reloader, stats: Stats, log: Logger, part: Part) {
     const settings = reloader.initial;
     const { options, limits, access, pool } = settings;
     this.#settings = settings;
+    this.#part = part;
+    this.#lastId = part.seat.index - part.seat.count;
     this.#reloader = reloader;
     this.#stats = stats;
     this.#log = log;
@@ -240,7 +250,7 @@ class ProxyServer implements RunningProxy {
       isDraining: () => this.#draining,
       log: this.#log,
     });
-    this.#admin = await startAdmin({
+    this.#admin = await this.#part.serveAdmin({
       listen: options.adminListen,
       log: this.#log,
       metrics: createProxyMetrics(this.#stats, this.#ledger),
@@ -254,6 +264,7 @@ class ProxyServer implements RunningProxy {
       },
     });
     this.#every(SWEEP_INTERVAL, () => this.#sweep());
+    this.#timers.push(giveBackStartMemory(() => this.#sessions.size > 0));
     this.#logStatsRegularly();
     this.#reloader.watch();
     this.#log.info(
@@ -335,7 +346,8 @@ class ProxyServer implements RunningProxy {
     const { maxConnections } = this.#options;
     if (maxConnections === 0 || this.#stats.active < maxConnections) return undefined;
     this.#stats.limitHits['max-connections']++;
-    return tooMany(`the proxy has ${maxConnections} connections, its limit (--max-connections)`);
+    const whose = this.#options.workers === 1 ? 'its limit' : 'its part for one of --workers';
+    return tooMany(`the proxy has ${maxConnections} connections, ${whose} (--max-connections)`);
   }
 
   /** @param mute the client can't be told: its TLS handshake is still to come */
@@ -365,7 +377,7 @@ class ProxyServer implements RunningProxy {
       if (!tls) this.#stats.active--;
       return;
     }
-    const session = new Session(++this.#lastId, endpoints, this.#context);
+    const session = new Session((this.#lastId += this.#part.seat.count), endpoints, this.#context);
     this.#sessions.add(session);
     session.attach(read(session.receive), tls);
   }
@@ -398,18 +410,8 @@ class ProxyServer implements RunningProxy {
   }
 
   #logStats(): void {
-    const { connections, active, rewrites, octetsFromClients, octetsFromBackend } = this.#stats;
-    this.#log.info(
-      {
-        connections,
-        active,
-        queueRewrites: rewrites['queue.declare'],
-        exchangeRewrites: rewrites['exchange.declare'],
-        bytesForwarded: octetsFromClients + octetsFromBackend,
-        clients: this.#ledger.summary().text,
-      },
-      'statistics since the start',
-    );
+    const { text: clients } = this.#ledger.summary();
+    this.#log.info({ ...this.#stats.figures(), clients }, 'statistics since the start');
   }
 
   async drain(): Promise<void> {

@@ -8,6 +8,7 @@ import { addPoolMetrics } from './pool/metrics.ts';
 import { addReloadMetrics } from './reload/metrics.ts';
 import type { Stats } from './stats.ts';
 import { addTelemetryMetrics } from './telemetry/metrics.ts';
+import { addWorkerMetrics } from './workers/metrics.ts';
 
 export const METRICS_PREFIX = 'quorumbridge_proxy_';
 
@@ -93,6 +94,8 @@ export function registerMetrics(metrics: Metrics, stats: Stats, ledger: Ledger):
     'last_rewrite_timestamp_seconds',
     'When the proxy was last needed, in seconds since 1970; 0: not since the start.',
     () => (ledger.lastRewrite ?? 0) / 1000,
+    [],
+    'max',
   );
   metrics.counter(
     'client_usages_total',
@@ -104,22 +107,29 @@ export function registerMetrics(metrics: Metrics, stats: Stats, ledger: Ledger):
     'certificate_expiry_timestamp_seconds',
     'End of the certificate of the TLS listeners, in seconds since 1970; 0: there is none.',
     () => stats.certificate.notAfter,
+    [],
+    'max',
   );
   metrics.counter(
     'certificate_reloads_total',
     'Certificates that were taken into use after the first one.',
     () => stats.certificate.reloads,
+    [],
+    'max',
   );
   metrics.counter(
     'certificate_reload_failures_total',
     'Tries to read the certificate again that failed.',
     () => stats.certificate.failures,
+    [],
+    'max',
   );
   addTelemetryMetrics(metrics, stats.telemetry);
   addBreakerMetrics(metrics, stats.breaker);
   addPoolMetrics(metrics, stats.pool);
   addFaultMetrics(metrics, stats.faults);
   addReloadMetrics(metrics, stats.reload);
+  addWorkerMetrics(metrics, { serving: () => 1, restarts: () => 0 });
 }
 
 function framesOf(direction: string, { methods, headers, bodies, heartbeats }: FrameTally) {

@@ -20,6 +20,7 @@ import { faultOptions } from './faults/options.ts';
 import { poolOptions } from './pool/options.ts';
 import { reloadOptions } from './reload/options.ts';
 import { telemetryOptions } from './telemetry/options.ts';
+import { workerOptions } from './workers/options.ts';
 
 /** Where the proxy listens; without a scheme, TLS when there is a certificate. */
 export interface ListenAddress extends HostPort {
@@ -159,6 +160,7 @@ export const proxyOptions = {
     parse: oneOf(...MODES),
   },
   ...poolOptions,
+  ...workerOptions,
   preset: {
     name: 'preset',
     argument: 'NAME',

@@ -1,6 +1,7 @@
 import { REPLY, REPLY_NAME } from '../amqp/constants.ts';
 import type { SessionContext } from './context.ts';
 import type { ProxyErrorCode } from './errors.ts';
+import type { Link } from './link.ts';
 import type { Endpoints } from './proxy-protocol.ts';
 import type { Account } from './telemetry/account.ts';
 
@@ -30,7 +31,15 @@ export class SessionLog {
   }
 
   debug(text: string, more?: object): void {
-    this.#settings.context.log.debug({ ...this.#who, ...more }, text);
+    const { log } = this.#settings.context;
+    // Each connection comes here several times.
+    if (log.isLevelEnabled('debug')) log.debug({ ...this.#who, ...more }, text);
+  }
+
+  /** The broker has let the client in. */
+  opened(link: Pick<Link, 'localEnd'>): void {
+    if (this.#settings.context.log.isLevelEnabled('debug'))
+      this.debug('connection open', { upstream: link.localEnd });
   }
 
   /** Something exists that was declared without the proxy: many clients meet the same one. */

@@ -15,13 +15,16 @@ import type { Refusal } from './limits/limit.ts';
 import type { Link } from './link.ts';
 import { Outlet } from './outlet.ts';
 import type { Endpoints } from './proxy-protocol.ts';
+import type { Listed } from './roster.ts';
 import { SessionLog } from './session-log.ts';
+import { endOnce } from './socket.ts';
 import { Account } from './telemetry/account.ts';
 import { tlsIdentityOf } from './tls-identity.ts';
 
 /** One client and its connection to the backend. All times are milliseconds of performance.now(). */
-export class Session {
+export class Session implements Listed {
   readonly id: number;
+  place = 0;
   readonly account: Account;
   readonly #context: SessionContext;
   readonly #log: SessionLog;
@@ -288,10 +291,10 @@ export class Session {
     if (this.#state !== 'handshake') return;
     this.#state = 'open';
     this.#deadline.entered(this.#state);
-    this.account.opened(this.#conversation!, this.#backend!.localEnd);
+    this.account.opened(this.#conversation!, this.#backend!);
     if (this.#context.isPaused(this.#conversation!.virtualHost)) this.brakes.pause(this.#conversation!);
     this.#context.opened(this);
-    this.#log.debug('connection open', { upstream: this.#backend!.localEnd });
+    this.#log.opened(this.#backend!);
   }
 
   /** Whether the end of a socket now is no end that the peers agreed on. */
@@ -303,7 +306,7 @@ export class Session {
     if (this.#state === 'closed' || this.#state === 'closing') return;
     if (this.#state === 'header' || this.#state === 'connecting') {
       this.#backend?.destroy();
-      this.#client.end();
+      endOnce(this.#client);
     } else {
       if (this.#broken) this.#log.ends('CLIENT_LOST', 'the client went without connection.close');
       endBackend(this.#backend, this.#conversation, 'client went without connection.close');
@@ -328,7 +331,7 @@ export class Session {
     if (this.#state === 'closing') {
       // Its half of the close is done: it answers nothing more, and the client gets nothing more from it.
       this.#backend?.end();
-      if (this.#lastWords === undefined) this.#client.end();
+      if (this.#lastWords === undefined) endOnce(this.#client);
       else this.#client.destroy();
       return;
     }
@@ -337,7 +340,7 @@ export class Session {
       return;
     }
     // In the handshake a bare end is a broker's answer (wrong credentials, frame_max too small): clients know it.
-    this.#client.end();
+    endOnce(this.#client);
     this.#backend?.end();
     this.#backend?.release();
     this.#enterClosing();
@@ -361,7 +364,7 @@ export class Session {
     this.#backend?.release();
     const relay = this.#conversation?.fromBackend;
     if (relay === undefined || before === 'raw') {
-      this.#client.end();
+      endOnce(this.#client);
       return;
     }
     this.#lastWords = encodeClose(replyCode, text, method);
@@ -377,7 +380,7 @@ export class Session {
     if (this.#state === 'closing' || this.#state === 'closed') return;
     this.#log.ends(code, text);
     this.#enterClosing();
-    this.#client.end();
+    endOnce(this.#client);
     this.#backend?.end();
     this.#backend?.release();
   }

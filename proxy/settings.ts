@@ -19,7 +19,10 @@ export interface Secure extends TlsListener {
   readonly read: () => TlsFiles;
 }
 
-/** All that a proxy works with: its options, and what they name, read and checked. */
+/**
+ * All that a proxy works with: its options, and what they name, read and checked. With --workers it is for one of them: limits
+ * that hold for all together are its part.
+ */
 export interface Settings {
   readonly options: ProxyOptions;
   /** Undefined without TLS. */
@@ -57,15 +60,18 @@ export function readSettings(options: ProxyOptions): Settings {
   const pool = gather(() => readPoolOptions(options.mode, options));
   const limits = gather(() => readLimits(options, pool));
   const credentials = gather(() => readCredentials(options));
+  gather(() => refuseForWorkers(options));
   if (problems.length > 0 || backend === undefined || rules === undefined || limits === undefined)
     throw new UsageError(problems.join('\n'));
+  /** What one process may have of what all have together; 0 is no limit. */
+  const partOf = (whole: number): number => Math.ceil(whole / options.workers);
   return {
-    options,
+    options: { ...options, maxConnections: partOf(options.maxConnections) },
     secure,
     backend,
     rules,
-    pool,
-    limits,
+    pool: pool && { ...pool, maxUpstreamConnections: partOf(pool.maxUpstreamConnections) },
+    limits: { ...limits, handshakes: partOf(limits.handshakes), buffer: partOf(limits.buffer) },
     access: readAccess(options),
     credentials,
     breaker: readBreakerLimits(options),
@@ -106,6 +112,13 @@ function tlsListener(options: ProxyOptions): Secure | undefined {
       optionNames: { cert: 'tls-cert', key: 'tls-key', ca: 'tls-ca' },
     });
   return { read, files: read(), clientAuth: tlsClientAuth, handshakeTimeout: handshakeTimeout * 1000 };
+}
+
+function refuseForWorkers({ workers, faultInjection }: ProxyOptions): void {
+  if (workers === 1 || !faultInjection) return;
+  throw new UsageError(
+    `option --fault-injection: faults are injected into one process, and --workers is ${workers}: leave one of them out`,
+  );
 }
 
 function refuseUnused(addresses: readonly ListenAddress[]): void {

@@ -16,17 +16,34 @@ const GROWTH = 64 * 1024 * 1024;
 
 let grown = 0;
 
-/** The buffers that {@link keepReadBuffer} knows. */
-const buffers = new WeakMap<Socket, ReadBuffer>();
+/** Ends what goes out on a socket, if that isn't done: Node makes an error, with its stack, for each end behind the first. */
+export function endOnce(socket: Socket, octets?: Uint8Array): void {
+  if (socket.writableEnded) return;
+  if (octets === undefined) socket.end();
+  else socket.end(octets);
+}
+
+const READ_BUFFER = Symbol('read buffer');
+
+/** A socket that {@link keepReadBuffer} knows. No WeakMap: its values outlive their keys in V8, until the next major collection. */
+interface Buffered {
+  [READ_BUFFER]?: ReadBuffer;
+}
 
 /**
  * The buffer that a socket reads into. Reads that fill it make it grow, and runs of small ones shrink it: large buffers
  * cost a fifth of the CPU per octet in bulk, and idle connections must not keep them.
  */
 class ReadBuffer {
+  receive: Receive;
   #buffer = Buffer.allocUnsafeSlow(SMALLEST);
   #smallReads = 0;
   #isKept = false;
+
+  /** @param receive whom its octets go to */
+  constructor(receive: Receive) {
+    this.receive = receive;
+  }
 
   /** Leaves the buffer to whoever needs what was just read: the next read goes into another one. */
   abandon(): void {
@@ -51,6 +68,8 @@ class ReadBuffer {
   /** To be called once, when the socket is closed: others may grow then. */
   release(): void {
     grown -= this.#buffer.length - SMALLEST;
+    this.#buffer = NOTHING;
+    this.receive = ignore;
   }
 
   #resize(size: number): Buffer {
@@ -61,14 +80,27 @@ class ReadBuffer {
   }
 }
 
+const NOTHING = Buffer.alloc(0);
+const ignore = (): void => {};
+
+/**
+ * Has a socket let go of its listeners once all have heard that it is closed. Each of Node's sockets has a function in the
+ * old generation (`onwrite` of its WritableState: V8 puts functions there that are assigned to a property) which keeps
+ * it, dead as it is, until the next major collection, and with it all that its listeners know: whole sessions would be moved to
+ * the old generation, a tenth of the CPU of short connections.
+ */
+export function letGoWhenClosed(socket: Socket): void {
+  socket.once('close', () => process.nextTick(() => socket.removeAllListeners()));
+}
+
 /** The `onread` option of net: reads go into one buffer of the socket's own instead of a new one each. */
-function onread(buffer: ReadBuffer, receive: Receive): NonNullable<SocketConstructorOpts['onread']> {
+function onread(buffer: ReadBuffer): NonNullable<SocketConstructorOpts['onread']> {
   let length = 0;
   return {
     buffer: () => (length === 0 ? buffer.current : buffer.next(length)),
     callback: (octets, chunk) => {
       length = octets;
-      receive(chunk, octets, true);
+      buffer.receive(chunk, octets, true);
       return true;
     },
   };
@@ -76,7 +108,7 @@ function onread(buffer: ReadBuffer, receive: Receive): NonNullable<SocketConstru
 
 /** Connects a plain socket whose octets go to `receive`; half-open connections are kept, see 'end'. */
 export function connectPlain(to: { host: string; port: number }, receive: Receive): Socket {
-  const buffer = new ReadBuffer();
+  const buffer = new ReadBuffer(receive);
   const options: NetConnectOpts = {
     host: to.host,
     port: to.port,
@@ -84,10 +116,11 @@ export function connectPlain(to: { host: string; port: number }, receive: Receiv
     noDelay: true,
     keepAlive: true,
     keepAliveInitialDelay: 60_000,
-    onread: onread(buffer, receive),
+    onread: onread(buffer),
   };
   const socket = net.connect(options).once('close', () => buffer.release());
-  buffers.set(socket, buffer);
+  (socket as Buffered)[READ_BUFFER] = buffer;
+  letGoWhenClosed(socket);
   return socket;
 }
 
@@ -96,12 +129,13 @@ export function connectPlain(to: { host: string; port: number }, receive: Receiv
  * for as long as it likes.
  */
 export function keepReadBuffer(socket: Socket): void {
-  buffers.get(socket)?.abandon();
+  (socket as Buffered)[READ_BUFFER]?.abandon();
 }
 
 /** Sends the octets of a socket that has no `onread` (TLS) to `receive`. */
 export function receiveData(socket: Socket, receive: Receive): void {
   socket.on('data', (chunk: Buffer) => receive(chunk, chunk.length, false));
+  letGoWhenClosed(socket);
 }
 
 /**
@@ -122,8 +156,10 @@ export function adoptPlain(accepted: Socket, receive: Receive): Socket {
   inside._handle = null;
   // Without its handle nothing of the connection is closed by this; the server's count of sockets comes right.
   accepted.destroy();
-  const buffer = new ReadBuffer();
+  const buffer = new ReadBuffer(receive);
   const kept = { handle, allowHalfOpen: true, readable: true, writable: true };
-  const options = { ...kept, onread: onread(buffer, receive) } as unknown as SocketConstructorOpts;
-  return new Socket(options).once('close', () => buffer.release()).resume();
+  const options = { ...kept, onread: onread(buffer) } as unknown as SocketConstructorOpts;
+  const socket = new Socket(options).once('close', () => buffer.release()).resume();
+  letGoWhenClosed(socket);
+  return socket;
 }

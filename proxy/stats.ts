@@ -41,6 +41,17 @@ export class Stats {
   /** Of the TLS listeners. */
   readonly certificate = new CertificateStats();
   readonly reload = new ReloadStats();
+
+  /** Those that a line of the log has. */
+  figures(): Readonly<Record<string, number>> {
+    return {
+      connections: this.connections,
+      active: this.active,
+      queueRewrites: this.rewrites['queue.declare'],
+      exchangeRewrites: this.rewrites['exchange.declare'],
+      bytesForwarded: this.octetsFromClients + this.octetsFromBackend,
+    };
+  }
 }
 
 function zeros<K extends string>(names: readonly K[]): Record<K, number> {

@@ -17,10 +17,20 @@ const MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 const EXPECTED =
   'expected an address or a range of addresses, as in 10.0.0.0/8, 192.0.2.7, fd00::/8 or 2001:db8::1';
 
+/** Addresses that are kept: each connection asks for the same one several times, and most come from few. */
+const KEPT_MAX = 1000;
+
+const kept = new Map<string, Address>();
+
 /** @param text as node:net gives it, also with a zone (`fe80::1%eth0`)  @throws TypeError when it is no IP address */
 export function parseAddress(text: string): Address {
+  const known = kept.get(text);
+  if (known !== undefined) return known;
   const octets = addressOctets(text);
-  return isMapped(octets) ? octets.slice(MAPPED.length) : octets;
+  const address = isMapped(octets) ? octets.slice(MAPPED.length) : octets;
+  if (kept.size >= KEPT_MAX) kept.clear();
+  kept.set(text, address);
+  return address;
 }
 
 /** Parser of an address or a CIDR range (RFC 4632); octets behind the prefix have to be 0. Throws an Error with what is expected. */

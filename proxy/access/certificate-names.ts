@@ -1,6 +1,6 @@
 import type { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
-import { TLSSocket } from 'node:tls';
+import { isEncrypted } from '../../common/tls.ts';
 
 /** The names that a certificate has, by their kind: of its subject the common names, else alternative names (RFC 5280, 4.2.1.6). */
 export interface CertificateNames {
@@ -22,7 +22,7 @@ const ALTERNATIVE_NAME = /([^:,"]+):((?:[^,"]|"(?:[^"\\]|\\.)*")*)(?:, |$)/y;
 
 /** The names in the certificate that a client has shown and that was verified; undefined without one. */
 export function certificateNamesOf(socket: Socket): CertificateNames | undefined {
-  if (!(socket instanceof TLSSocket) || !socket.authorized) return undefined;
+  if (!isEncrypted(socket) || !socket.authorized) return undefined;
   const certificate = socket.getPeerX509Certificate();
   return certificate === undefined ? undefined : readCertificateNames(certificate);
 }

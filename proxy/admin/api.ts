@@ -53,7 +53,7 @@ export interface ApiParts {
   readonly stats: Stats;
   readonly ledger: { document(): LedgerDocument; summary(): LedgerDocument['summary'] };
   /** Connections by their numbers in the log, those that are being closed included. */
-  readonly sessions: ReadonlySet<Session>;
+  readonly sessions: Iterable<Session>;
   readonly pauses: Pauses;
   readonly faults: Faults;
   readonly limits: { document(): LimitsDocument };
@@ -82,6 +82,20 @@ const SCHEMAS = {
   Configuration: documents.CONFIGURATION,
   Reload: documents.RELOAD,
 } as const;
+
+/** Clients that need the proxy, as an event has them. */
+export function needingOf({ clients }: LedgerDocument): StateDocument['needing'] {
+  const needing = clients.filter((client) => client.needsProxy);
+  return needing.slice(0, NEEDING_MAX).map((client) => ({
+    user: client.user,
+    vhost: client.vhost,
+    name: client.connectionName ?? client.product,
+    address: client.address,
+    open: client.connections.now,
+    rewrites: client.rewrites,
+    lastRewrite: client.lastRewrite,
+  }));
+}
 
 /** The admin API of a proxy, and the page that shows it. */
 export class Api {
@@ -300,22 +314,9 @@ export class Api {
     const now = performance.now();
     if (now - this.#needingAt > LEDGER_HOLDS) {
       this.#needingAt = now;
-      this.#needing = this.#needed();
+      this.#needing = needingOf(this.#parts.ledger.document());
     }
     return { stats: this.#stats(), pool: pool?.document() ?? null, connections, needing: this.#needing };
-  }
-
-  #needed(): StateDocument['needing'] {
-    const needing = this.#parts.ledger.document().clients.filter((client) => client.needsProxy);
-    return needing.slice(0, NEEDING_MAX).map((client) => ({
-      user: client.user,
-      vhost: client.vhost,
-      name: client.connectionName ?? client.product,
-      address: client.address,
-      open: client.connections.now,
-      rewrites: client.rewrites,
-      lastRewrite: client.lastRewrite,
-    }));
   }
 
   #stats(): StatsDocument {

@@ -1,4 +1,3 @@
-import { Session } from 'node:inspector/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { getHeapSpaceStatistics, getHeapStatistics } from 'node:v8';
 import type { HeapDocument } from './documents.ts';
@@ -16,6 +15,8 @@ export class Profiler {
    */
   async take(kind: ProfileKind, seconds: number, signal: AbortSignal): Promise<string> {
     this.isBusy = true;
+    // Loaded for this alone.
+    const { Session } = process.getBuiltinModule('node:inspector/promises');
     const session = new Session();
     try {
       session.connect();

@@ -9,6 +9,7 @@ export function addBreakerMetrics(metrics: Metrics, stats: BreakerStats): void {
     'Whether the circuit breaker before the backend is in this state: 1 or 0.',
     () => STATES.map((state) => [{ state }, stats.state() === state ? 1 : 0] as const),
     ['state'],
+    'max',
   );
   metrics.counter('breaker_opened_total', 'How often the circuit breaker has opened.', () => stats.opened);
   metrics.counter(

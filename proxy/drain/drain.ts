@@ -1,5 +1,6 @@
 import { REPLY } from '../../amqp/constants.ts';
 import type { Logger } from '../../common/log.ts';
+import type { Roll } from '../roster.ts';
 import type { InFlight } from './in-flight.ts';
 import { DrainSchedule } from './schedule.ts';
 
@@ -48,7 +49,7 @@ interface Look {
 
 export interface DrainSettings {
   /** Grows by those whose connection was under way, and shrinks as they end. */
-  readonly sessions: ReadonlySet<Drained>;
+  readonly sessions: Roll<Drained>;
   /** Milliseconds until all that are left are closed. */
   readonly timeout: number;
   readonly log: Logger;
@@ -59,7 +60,7 @@ export interface DrainSettings {
  * longest. One that publishes is stopped at its next publish and closed when the broker has confirmed those before.
  */
 export class Drain {
-  readonly #sessions: ReadonlySet<Drained>;
+  readonly #sessions: Roll<Drained>;
   readonly #timeout: number;
   readonly #log: Logger;
   readonly #began = performance.now();

@@ -2,9 +2,9 @@
  * Octets of what is handed out: a frame of the usual frame_max fits into the last but one, a whole read buffer into the last.
  * Smaller ones aren't worth it.
  */
-const SIZES = [17, 34, 68, 136, 272].map((kib) => kib * 1024);
+const SIZES = [1, 4, 17, 34, 68, 136, 272].map((kib) => kib * 1024);
 
-const SMALLEST = 16 * 1024;
+const SMALLEST = 256;
 
 /** What is kept for the next at most, in octets. */
 const KEPT = 4 * 1024 * 1024;

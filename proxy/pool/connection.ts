@@ -10,8 +10,8 @@ import type { Upstream, UpstreamEvents } from './upstream.ts';
 /** A client as the pool knows it. */
 export interface Who {
   readonly credentials: Credentials;
-  /** What its certificate says, '' without one. */
-  readonly tlsIdentity: string;
+  /** What its login is known by: the credentialKey of the two. */
+  readonly key: string;
   readonly endpoints: Endpoints;
 }
 

@@ -19,6 +19,11 @@ export class Gather {
     this.#socket = socket;
   }
 
+  /** Something was gathered. */
+  get waits(): boolean {
+    return this.#block !== undefined;
+  }
+
   /**
    * Copies the pieces, to be written when the turn ends.
    * @returns false when they are too many octets, or the socket is behind: all that was gathered before has been written then

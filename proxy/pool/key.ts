@@ -9,29 +9,19 @@ const SECRET = randomBytes(32);
  * for the same login only, and nothing of the password can be had from it.
  * @param tlsIdentity what the client's certificate says, '' without one
  */
-export function credentialKey(credentials: Credentials, tlsIdentity: string): string {
-  return digest(credentials, tlsIdentity, []);
+export function credentialKey({ user, mechanism, response }: Credentials, tlsIdentity: string): string {
+  // The lengths first: no two logins have the same octets.
+  const texts = [mechanism, tlsIdentity, user ?? ''];
+  const head = JSON.stringify([user === undefined, response.length, ...texts]);
+  return createHmac('sha256', SECRET)
+    .update(Buffer.concat([Buffer.from(head), response]))
+    .digest('base64url');
 }
 
-/** What clients must have in common to share connections to the broker: the login ({@link credentialKey}) and the virtual host. */
-export function poolKey(credentials: Credentials, virtualHost: string, tlsIdentity: string): string {
-  return digest(credentials, tlsIdentity, [virtualHost]);
-}
-
-function digest({ user, mechanism, response }: Credentials, tlsIdentity: string, more: string[]): string {
-  const hmac = createHmac('sha256', SECRET);
-  const known = user === undefined ? [] : [user];
-  // Each part behind its length, and the number of parts first: no two lists of parts have the same octets.
-  for (const part of [
-    `${known.length} ${more.length}`,
-    mechanism,
-    response,
-    tlsIdentity,
-    ...known,
-    ...more,
-  ]) {
-    const octets = typeof part === 'string' ? Buffer.from(part) : part;
-    hmac.update(`${octets.length} `).update(octets);
-  }
-  return hmac.digest('base64url');
+/**
+ * What clients must have in common to share connections to the broker: the login and the virtual host.
+ * @param credential the {@link credentialKey}
+ */
+export function poolKey(credential: string, virtualHost: string): string {
+  return `${credential} ${virtualHost}`;
 }

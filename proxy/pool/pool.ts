@@ -7,7 +7,7 @@ import type { Endpoints } from '../proxy-protocol.ts';
 import { Credential, type CredentialHost } from './credential.ts';
 import { Greeting, type GreetingHost } from './greeting.ts';
 import { type Entered, Group, type GroupHost, type GroupMember } from './group.ts';
-import { credentialKey, poolKey } from './key.ts';
+import { poolKey } from './key.ts';
 import { type ConnectRequest, type Keeper, Connection, type ConnectionHost, type Who } from './connection.ts';
 import type { Path } from './path.ts';
 import { ENDED, type PoolRefusal } from './refusal.ts';
@@ -52,7 +52,7 @@ export class Pool {
   readonly #host: Host;
   readonly #slots: Slots;
   readonly #connections = new Set<Connection>();
-  /** By {@link credentialKey}. */
+  /** By {@link Who.key}. */
   readonly #credentials = new Map<string, Credential>();
   /** By {@link poolKey}. */
   readonly #groups = new Map<string, Group>();
@@ -138,7 +138,7 @@ export class Pool {
       done(ENDED, undefined);
       return ANSWERED;
     }
-    const key = poolKey(who.credentials, virtualHost, who.tlsIdentity);
+    const key = poolKey(who.key, virtualHost);
     let group = this.#groups.get(key);
     const credential = this.#credential(who);
     if (group === undefined) {
@@ -152,7 +152,7 @@ export class Pool {
   }
 
   #credential(who: Who): Credential {
-    const key = credentialKey(who.credentials, who.tlsIdentity);
+    const { key } = who;
     let credential = this.#credentials.get(key);
     if (credential === undefined) {
       credential = new Credential(this.#host);

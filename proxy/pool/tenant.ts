@@ -30,7 +30,7 @@ import { ClientOutput } from './client-output.ts';
 import { ClientPulse } from './client-pulse.ts';
 import type { Who } from './connection.ts';
 import type { Group, GroupMember } from './group.ts';
-import type { Credentials } from './login.ts';
+import { credentialKey } from './key.ts';
 import type { Pool } from './pool.ts';
 import { nameOf, type Quarantine } from './quarantine.ts';
 import { type PoolRefusal, REFUSAL_CODE } from './refusal.ts';
@@ -86,7 +86,7 @@ export class Tenant implements Link, FrameSink, GroupMember {
   /** The broker's connection.start. */
   #greeting: Uint8Array | undefined;
   /** Kept as long as the client is there: new connections to the broker are made with them. */
-  #credentials: Credentials | undefined;
+  #who: Who | undefined;
   #identity: ClientIdentity = NOBODY;
   #startOk: StartOk | undefined;
   #virtualHost = '';
@@ -268,19 +268,16 @@ export class Tenant implements Link, FrameSink, GroupMember {
     this.#pulse = heartbeat === 0 ? undefined : new ClientPulse(heartbeat, performance.now());
   }
 
-  #who(credentials: Credentials): Who {
-    const { tlsIdentity, endpoints } = this.#client;
-    return { credentials, tlsIdentity: tlsIdentity(), endpoints };
-  }
-
   #logIn(frame: Uint8Array): void {
     this.#startOk = readStartOk(frame);
     this.#output.hearsCancels = this.#startOk.has('consumer_cancel_notify');
     this.#identity = readClientIdentity(frame);
     const { mechanism, response, locale } = this.#startOk;
-    this.#credentials = { mechanism, response, locale, user: this.#identity.user };
+    const { tlsIdentity, endpoints } = this.#client;
+    const credentials = { mechanism, response, locale, user: this.#identity.user };
+    this.#who = { credentials, key: credentialKey(credentials, tlsIdentity()), endpoints };
     this.#state = 'login';
-    this.#waiting = this.#settings.pool.login(this.#who(this.#credentials), (refusal, tune) =>
+    this.#waiting = this.#settings.pool.login(this.#who, (refusal, tune) =>
       this.#events.guard(() => {
         if (this.#state !== 'login') return;
         if (tune === undefined) this.#refuse(refusal!);
@@ -310,8 +307,7 @@ export class Tenant implements Link, FrameSink, GroupMember {
     }
     this.#virtualHost = virtualHost;
     this.#state = 'entering';
-    const who = this.#who(this.#credentials!);
-    this.#waiting = this.#settings.pool.enter(who, virtualHost, this, (refusal, group) =>
+    this.#waiting = this.#settings.pool.enter(this.#who!, virtualHost, this, (refusal, group) =>
       this.#events.guard(() => {
         if (this.#state !== 'entering') group?.leave(this);
         else if (group === undefined) this.#refuse(refusal!);

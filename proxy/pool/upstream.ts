@@ -240,8 +240,9 @@ export class Upstream {
     return this.#channels.take(owner, local, state);
   }
 
-  /** Sends whole frames behind all that has been written. */
+  /** Sends whole frames behind all that has been written, at the latest when the event loop's turn ends. */
   send(frame: Uint8Array): void {
+    if (this.#stage === 'open' && this.#gather.add([frame])) return;
     this.#gather.flush();
     if (this.socket.writable) this.socket.write(frame);
   }
@@ -251,9 +252,8 @@ export class Upstream {
    * @returns false when they have to be written now, by the caller
    */
   gather(pieces: readonly Uint8Array[]): boolean {
-    if (this.owners > 1) return this.#gather.add(pieces);
-    this.#gather.flush();
-    return false;
+    // For one client alone nothing is won by waiting, unless something waits already.
+    return (this.owners > 1 || this.#gather.waits) && this.#gather.add(pieces);
   }
 
   /** To be called by an owner within {@link ChannelOwner.receive}: the lent octets are its own. */
@@ -489,6 +489,7 @@ export class Upstream {
     clearTimeout(this.#closing);
     if (lastWords === undefined) this.socket.destroy();
     else {
+      this.#gather.flush();
       this.socket.end(lastWords).resume();
       const timer = setTimeout(() => this.socket.destroy(), CLOSE_TIMEOUT);
       this.socket.once('close', () => clearTimeout(timer));

@@ -4,6 +4,9 @@ import type { Upstream } from './upstream.ts';
 
 const giveBlock = (octets: Uint8Array): void => blocks.give(octets);
 
+/** Octets up to which pieces are copied into one. */
+const JOINED = 64 * 1024;
+
 /** One client's way into one connection to the broker. */
 interface Way {
   readonly upstream: Upstream;
@@ -93,7 +96,10 @@ export class Ways {
   flush(): void {
     this.#cut();
     for (let way = this.#used.pop(); way !== undefined; way = this.#used.pop()) {
-      if (!way.upstream.gather(way.pieces)) way.outlet.write(way.pieces, way.lent, way.blocks);
+      if (!way.upstream.gather(way.pieces)) {
+        if (way.pieces.length > 1) join(way);
+        way.outlet.write(way.pieces, way.lent, way.blocks);
+      }
       while (way.pieces.length > 0) way.pieces.pop(); // cheaper than to set the length
       if (way.blocks.length > 0) way.blocks.length = 0;
       way.lent = false;
@@ -119,4 +125,24 @@ export class Ways {
   release(): void {
     for (const { outlet } of this.#ways.values()) outlet.release();
   }
+}
+
+/** Puts pieces together that are cheaper to copy than to be written one by one. */
+function join(way: Way): void {
+  const { pieces } = way;
+  let size = 0;
+  for (const piece of pieces) size += piece.length;
+  if (size > JOINED) return;
+  const block = blocks.take(size);
+  let at = 0;
+  for (const piece of pieces) {
+    block.set(piece, at);
+    at += piece.length;
+    if (blocks.owns(piece)) blocks.give(piece);
+  }
+  pieces.length = 0;
+  way.blocks.length = 0;
+  way.lent = false;
+  pieces.push(block.length === size ? block : block.subarray(0, size));
+  if (blocks.owns(block)) way.blocks.push(block);
 }

@@ -11,6 +11,7 @@ const AT_START = [
   'auditLog',
   'faultInjection',
   'clientRecords',
+  'workers',
 ] as const satisfies Property[];
 
 /** Connections that clients share would go on to the old one as long as anybody uses them. */

@@ -1,6 +1,7 @@
 import { REPLY_NAME } from '../../amqp/constants.ts';
 import type { ClientIdentity } from '../../amqp/handshake.ts';
 import type { ProxyErrorCode } from '../errors.ts';
+import type { Link } from '../link.ts';
 import type { Endpoints } from '../proxy-protocol.ts';
 import type { MeaningChange, RewrittenMethod } from '../rules/rule.ts';
 import type { AuditLog } from './audit.ts';
@@ -71,8 +72,8 @@ export class Account {
     return this.#party !== undefined;
   }
 
-  /** The broker has let the client in. @param upstream the proxy's own end of the connection to the broker, `ADDRESS PORT` */
-  opened(told: Told, upstream: string | undefined): void {
+  /** The broker has let the client in. @param link its way to the broker */
+  opened(told: Told, link: Pick<Link, 'localEnd'>): void {
     const { identity, virtualHost } = told;
     const { stats, audit } = this.#settings;
     const party = stats.parties.of(virtualHost, identity.user);
@@ -84,7 +85,7 @@ export class Account {
     this.#who = this.#whoIs(told);
     const { mechanism, product, version, platform, connectionName } = identity;
     const program = { mechanism, product, version, platform, connectionName };
-    audit.write('opened', { ...this.#who, ...program, upstream });
+    audit.write('opened', { ...this.#who, ...program, upstream: link.localEnd });
   }
 
   /** The proxy ends the connection. */

@@ -2,6 +2,7 @@ import { closeSync, constants, openSync, write } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf, UsageError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
+import type { Roll } from '../roster.ts';
 import type { TelemetryStats } from './stats.ts';
 
 /** What a line is about: a client that the broker let in, its end, and the end of one that tried to log in and wasn't. */
@@ -121,7 +122,7 @@ export class AuditLog {
    * Waits a moment for what is not written yet, and closes the file.
    * @param open connections whose ends are about to come
    */
-  async close(open?: ReadonlySet<unknown>): Promise<void> {
+  async close(open?: Roll<unknown>): Promise<void> {
     const deadline = performance.now() + CLOSE_TIMEOUT;
     const areEnding = (): boolean => open !== undefined && open.size > 0;
     while (areEnding() && performance.now() < deadline) await sleep(1);

@@ -1,5 +1,6 @@
-// `npm run docs`: writes what docs/ says of options, metrics, events, error codes and alerts, as the code has it. What is written
-// stands between two lines, `<!-- made: NAME -->` and `<!-- end -->`; the text around them is everybody's own.
+// `npm run docs`: writes what docs/ says of options, metrics, events, error codes and alerts, as the code has it, and what
+// README.md and docs/ say of cost, as the last whole `npm run bench` has it (bench/results.json). What is written stands
+// between two lines, `<!-- made: NAME -->` and `<!-- end -->`; the text around them is everybody's own.
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { alertTables } from './docs/alerts.ts';
@@ -8,6 +9,7 @@ import { eventTables } from './docs/messaging-events.ts';
 import { SCHEMA_FILE, messagingTables, schemaText } from './docs/messaging.ts';
 import { metricTables } from './docs/metrics.ts';
 import { optionTables } from './docs/options.ts';
+import { performanceTables } from './docs/performance.ts';
 import { HOME } from './processes.ts';
 
 const MADE = /^<!-- made: (.+) -->\n[^]*?^<!-- end -->$/gm;
@@ -21,6 +23,7 @@ export function tables(): Map<string, string> {
     ...alertTables(),
     ...messagingTables(),
     ...eventTables(),
+    ...performanceTables(),
   ]);
 }
 

@@ -2,6 +2,7 @@ import { createLogger } from '../../common/log.ts';
 import { ChannelState } from '../../proxy/pool/channel-state.ts';
 import type { Group, GroupMember } from '../../proxy/pool/group.ts';
 import type { Who } from '../../proxy/pool/connection.ts';
+import { credentialKey } from '../../proxy/pool/key.ts';
 import { Pool, type PoolLimits } from '../../proxy/pool/pool.ts';
 import type { PoolRefusal } from '../../proxy/pool/refusal.ts';
 import { PoolStats } from '../../proxy/pool/stats.ts';
@@ -17,11 +18,8 @@ export const ENDPOINTS = {
 
 export function plain(user: string, password: string, tlsIdentity = ''): Who {
   const response = Buffer.from(`\0${user}\0${password}`);
-  return {
-    credentials: { mechanism: 'PLAIN', response, locale: 'en_US', user },
-    tlsIdentity,
-    endpoints: ENDPOINTS,
-  };
+  const credentials = { mechanism: 'PLAIN', response, locale: 'en_US', user };
+  return { credentials, key: credentialKey(credentials, tlsIdentity), endpoints: ENDPOINTS };
 }
 
 /** What came of something that was asked for. */

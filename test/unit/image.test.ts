@@ -1,12 +1,22 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, globSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  globSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import packageJson from '../../package.json' with { type: 'json' };
-import { type Bundle, bundle } from '../support/bundle.ts';
+import { type Bundle, bundle, cacheCode, PROXY_ENVIRONMENT, PROXY_FLAGS } from '../support/bundle.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'qb-bundle-'));
@@ -16,8 +26,9 @@ let control: Bundle;
 
 beforeAll(async () => {
   proxy = await bundle('proxy', folders.proxy);
+  await cacheCode(proxy.file);
   control = await bundle('control', folders.control);
-}, 60_000);
+}, 120_000);
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -46,8 +57,9 @@ const proxyPackages = [
 ];
 
 describe("the proxy's bundle", () => {
-  it('is one file of less than 640 KiB, with the licences of what is in it', () => {
-    expect(readdirSync(folders.proxy).sort()).toEqual(['proxy.licenses.txt', 'proxy.mjs']);
+  it('is one file of less than 640 KiB, with its code cache and the licences of what is in it', () => {
+    expect(readdirSync(folders.proxy).sort()).toEqual(['cache', 'proxy.cjs', 'proxy.licenses.txt']);
+    expect(readFileSync(proxy.file, 'latin1')).not.toMatch(/[\u0080-\u00ff]/);
     expect(proxy.bytes).toBeLessThan(640 * 1024);
     const licences = readFileSync(join(folders.proxy, 'proxy.licenses.txt'), 'utf8');
     for (const name of proxy.packages) expect(licences).toContain(`${name} `);
@@ -79,16 +91,18 @@ describe("the proxy's bundle", () => {
     expect(explained.stdout).toContain('"x-queue-type":"quorum"');
   });
 
-  it('serves, is alive, and ends in good order on SIGTERM', async () => {
+  it('serves, is alive, and ends in good order on SIGTERM, with no more of Node than a plain proxy needs', async () => {
+    const tell = join(folder, 'tell.cjs');
+    writeFileSync(tell, "process.on('exit', () => console.log(process.moduleLoadList.join('\\n')));");
     const args = [
       'proxy',
       '--backend=127.0.0.1:1',
       '--listen=amqp://127.0.0.1:0',
       '--admin-listen=127.0.0.1:0',
     ];
-    const child = spawn(process.execPath, [proxy.file, ...args], {
+    const child = spawn(process.execPath, ['--require', tell, ...PROXY_FLAGS, proxy.file, ...args], {
       cwd: folder,
-      env: {},
+      env: { ...PROXY_ENVIRONMENT, NODE_COMPILE_CACHE: join(folders.proxy, 'cache') },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     try {
@@ -104,13 +118,72 @@ describe("the proxy's bundle", () => {
       const alive = await fetch(`http://${admin}/livez`);
       expect([alive.status, await alive.text()]).toEqual([200, 'ok\n']);
       expect((await fetch(`http://${admin}/readyz`)).status).toBe(503);
-      const exited = once(child, 'exit');
+      const exited = once(child, 'close');
       child.kill('SIGTERM');
       expect(await exited).toEqual([0, null]);
       expect(output).toContain('shutdown complete');
+      const loaded = [...output.matchAll(/^NativeModule (.*)$/gm)].map(([, name]) => name!);
+      expect(loaded).toContain('net');
+      const heavy = ['tls', 'https', 'http2', 'zlib', 'inspector', 'internal/deps/undici/undici'];
+      expect(loaded.filter((name) => heavy.includes(name))).toEqual([]);
     } finally {
       child.kill('SIGKILL');
     }
+  });
+});
+
+describe("the proxy's code cache", () => {
+  const moved = mkdtempSync(join(tmpdir(), 'qb-moved-'));
+  const used = 'was accepted';
+
+  /** Starts the program where it was moved to, as a user that may not write there, and answers what Node says about its cache. */
+  function start(flags: readonly string[], environment: Readonly<Record<string, string>> = {}): string {
+    const env = {
+      ...PROXY_ENVIRONMENT,
+      NODE_COMPILE_CACHE: join(moved, 'cache'),
+      NODE_DEBUG_NATIVE: 'COMPILE_CACHE',
+      ...environment,
+    };
+    const user = process.getuid?.() === 0 ? { uid: 65_532, gid: 65_532 } : {};
+    const args = [...flags, join(moved, 'proxy.cjs'), '--version'];
+    const { status, stdout, stderr } = spawnSync(process.execPath, args, { env, encoding: 'utf8', ...user });
+    expect([status, stdout.split('\n').includes(packageJson.version)]).toEqual([0, true]);
+    return stdout + stderr;
+  }
+
+  const foldersOf = (): string[] => [moved, join(moved, 'cache'), ...globSync(join(moved, 'cache/*'))];
+
+  beforeAll(() => {
+    cpSync(folders.proxy, moved, { recursive: true });
+    for (const path of foldersOf()) chmodSync(path, 0o555);
+  });
+
+  afterAll(() => {
+    for (const path of foldersOf()) chmodSync(path, 0o755);
+    rmSync(moved, { recursive: true });
+  });
+
+  it('is used at another path, by a user that may only read it', () => {
+    expect(start(PROXY_FLAGS)).toContain(used);
+  });
+
+  it('is used with the heap limit that docs/tuning.md lets one set', () => {
+    expect(start(PROXY_FLAGS, { NODE_OPTIONS: '--max-old-space-size=128' })).toContain(used);
+  });
+
+  it('is done without where it was made for other flags', () => {
+    const said = start([...PROXY_FLAGS, '--no-opt']);
+    expect(said).not.toContain(used);
+    expect(said).toContain('Cannot create cache directory');
+  });
+
+  it('is done without where the program is another one', () => {
+    const program = join(moved, 'proxy.cjs');
+    const code = readFileSync(program);
+    writeFileSync(program, `${code.toString()} `);
+    const said = start(PROXY_FLAGS);
+    writeFileSync(program, code);
+    expect(said).not.toContain(used);
   });
 });
 
@@ -133,10 +206,13 @@ describe('the control bundle', () => {
     expect(help.stdout).toContain(option);
   });
 
-  it('holds nothing of the data plane, and no AMQP client', () => {
-    expect(control.sources.filter((file) => /^(?:amqp|proxy|messaging|test)\//.test(file))).toEqual([]);
-    expect(control.packages).not.toContain('amqplib');
-    expect(control.packages).toContain('fastify');
+  it('holds nothing of the data plane, and of the kit what declares and publishes, with its licence', () => {
+    expect(control.sources.filter((file) => /^(?:amqp|proxy|test)\//.test(file))).toEqual([]);
+    const rest = /^messaging\/(?:consumer|dlq|examples)\//;
+    expect(control.sources.filter((file) => rest.test(file))).toEqual([]);
+    const licences = readFileSync(join(folders.control, 'control.licenses.txt'), 'utf8');
+    for (const name of control.packages) expect(licences).toContain(`${name} `);
+    expect(control.packages).toEqual(expect.arrayContaining(['amqplib', 'fastify']));
   });
 });
 
@@ -187,9 +263,13 @@ describe('the Dockerfile', () => {
       .filter(([verb]) => verb === 'ENTRYPOINT')
       .map((words) => words.slice(1).join(' '));
     expect(entry.map((text) => JSON.parse(text) as unknown)).toEqual([
-      ['/usr/local/bin/node', '/app/proxy.mjs', 'proxy'],
+      ['/usr/local/bin/node', ...PROXY_FLAGS, '/app/proxy.cjs', 'proxy'],
       ['/usr/local/bin/node', '/app/control.mjs'],
     ]);
+    const environment = instructions
+      .filter(([verb]) => verb === 'ENV')
+      .flatMap(([, ...pairs]) => pairs.map((pair) => pair.split('=')));
+    expect(Object.fromEntries(environment)).toEqual(PROXY_ENVIRONMENT);
     expect(instructions.some(([verb]) => verb === 'CMD' || verb === 'SHELL' || verb === 'HEALTHCHECK')).toBe(
       false,
     );

@@ -46,6 +46,7 @@ export const LABELS: Readonly<Record<string, string>> = {
   // The reconciler's.
   'quorumbridge_reconciler_reconciles_total result': '`done`, `failed`',
   resource: 'what is watched, such as `rabbitmqs.rabbitmq.openstack.org`',
+  'quorumbridge_reconciler_upgrade_events_total result': '`published`, `failed`',
   'quorumbridge_reconciler_events_total reason': `[${Object.keys(RECONCILER_EVENTS).length} reasons](upgrade.md#events)`,
   'quorumbridge_reconciler_events_total result':
     '`written`; `known`, it is there already; `failed`; `left out`, more than 60 a minute',

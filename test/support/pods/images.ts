@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { appendFile, chmod, chown, cp, mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { bundle } from '../bundle.ts';
+import { bundle, cacheCode, PROXY_ENVIRONMENT, PROXY_FLAGS } from '../bundle.ts';
 
 /** An image that containers can be made of. */
 export interface Image {
@@ -112,9 +112,10 @@ async function rabbitMqImage(folder: string, version: string, management: boolea
   };
 }
 
-/** As the Dockerfile's target `proxy`: Node with its libraries and one bundled file, no shell. */
+/** As the Dockerfile's target `proxy`: Node with its libraries, one bundled file and its code cache, no shell. */
 async function proxyImage(folder: string): Promise<Image> {
-  await bundle('proxy', join(folder, 'app'));
+  const { file } = await bundle('proxy', join(folder, 'app'));
+  await cacheCode(file);
   const node = join(folder, 'usr/local/bin/node');
   const files = [
     [process.execPath, node],
@@ -136,9 +137,9 @@ async function proxyImage(folder: string): Promise<Image> {
   await writeFile(join(folder, 'etc/nsswitch.conf'), 'hosts: files dns\n');
   return {
     folder,
-    entrypoint: ['/usr/local/bin/node', '/app/proxy.mjs', 'proxy'],
+    entrypoint: ['/usr/local/bin/node', ...PROXY_FLAGS, '/app/proxy.cjs', 'proxy'],
     command: [],
-    env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', NODE_ENV: 'production' },
+    env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', ...PROXY_ENVIRONMENT },
     user: PROXY_USER,
     group: PROXY_USER,
     workingDir: '/app',

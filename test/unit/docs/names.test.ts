@@ -29,7 +29,16 @@ const options = new Set(
   ),
 );
 /** Of Node, npm scripts and kubectl. */
-const OPTIONS_OF_OTHERS = ['max-old-space-size', 'dry-run'];
+const OPTIONS_OF_OTHERS = [
+  'max-old-space-size',
+  'dry-run',
+  'expose-gc',
+  'max-semi-space-size',
+  'single-threaded',
+  'optimize-for-size',
+  'lite-mode',
+  'jitless',
+];
 
 /** What stands in a page as code, within a line, but for commands of others. */
 const inlineCode = (text: string): string[] =>

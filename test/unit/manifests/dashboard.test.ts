@@ -60,7 +60,7 @@ async function served(): Promise<Map<string, { type: string; labels: Set<string>
   };
   // Counters by labels that come up with what happens have no samples before.
   const account = new Account({ id: 1, endpoints, stats: stats.telemetry, audit: undefined });
-  account.opened(told, undefined);
+  account.opened(told, {});
   account.ends('CLIENT_FRAME', 501);
   account.ended(told);
   const metrics = createProxyMetrics(stats, new Ledger({ mode: 'transparent', limit: 1 }));
@@ -183,6 +183,8 @@ describe('the dashboard', () => {
       'pool_quarantined',
       'pool_publishes_nacked_total',
       'config_loaded_timestamp_seconds',
+      'workers',
+      'worker_restarts_total',
     ]);
   });
 

@@ -11,6 +11,7 @@ import { formatHostPort } from '../../../common/options.ts';
 import { resolveOptions } from '../../../common/resolve.ts';
 import packageJson from '../../../package.json' with { type: 'json' };
 import { type ProxyOptions, proxyOptions } from '../../../proxy/options.ts';
+import { PROXY_FLAGS } from '../../support/bundle.ts';
 import { documents } from '../../support/docs.ts';
 import type { KubeObject } from '../../support/kube-api.ts';
 import { MANIFESTS } from '../../support/manifests.ts';
@@ -95,9 +96,11 @@ describe('samples/quorumbridge-proxy.service', () => {
   it('checks the configuration before it starts with it, by commands that there are', () => {
     const path = '/etc/quorumbridge/proxy.yaml';
     expect(inUnit('ExecStartPre')).toBe(
-      `/usr/bin/node /opt/quorumbridge/proxy.mjs ${config.name} check ${path}`,
+      `/usr/bin/node /opt/quorumbridge/proxy.cjs ${config.name} check ${path}`,
     );
-    expect(inUnit('ExecStart')).toBe(`/usr/bin/node /opt/quorumbridge/proxy.mjs proxy --config=${path}`);
+    expect(inUnit('ExecStart')).toBe(
+      `/usr/bin/node ${PROXY_FLAGS.join(' ')} /opt/quorumbridge/proxy.cjs proxy --config=${path}`,
+    );
     expect(inUnit('ExecReload')).toBe('/bin/kill -HUP $MAINPID');
   });
 

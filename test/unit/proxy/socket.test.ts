@@ -237,6 +237,26 @@ describe('the buffer of an adopted socket', () => {
   });
 });
 
+describe('a socket that is closed', () => {
+  it('lets go of its listeners, once all of them have heard of it', async () => {
+    const heard: string[] = [];
+    const adopted = Promise.withResolvers<Socket>();
+    const port = await listen({ pauseOnConnect: true, allowHalfOpen: true }, (accepted) => {
+      const socket = adoptPlain(accepted, () => {});
+      for (const name of ['first', 'second']) socket.on('close', () => heard.push(name));
+      adopted.resolve(socket);
+    });
+    const near = connectPlain({ host: '127.0.0.1', port }, () => {});
+    near.on('close', () => heard.push('near'));
+    const far = await adopted.promise;
+    for (const socket of [near, far]) {
+      socket.destroy();
+      await until('it has no listener', () => socket.eventNames().length === 0);
+    }
+    expect(heard).toEqual(['near', 'first', 'second']);
+  });
+});
+
 describe('a socket that has no buffer of its own', () => {
   it("gives each chunk away: it is the receiver's", async () => {
     const chunks: [string, number, boolean][] = [];

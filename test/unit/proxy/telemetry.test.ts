@@ -47,7 +47,7 @@ describe('labels', () => {
   it('have a bound: 10,000 virtual hosts are 100 pairs and the others', async () => {
     const stats = new Stats();
     const accounts = Array.from({ length: 10_000 }, (_, id) => account(stats, id));
-    for (const [id, one] of accounts.entries()) one.opened(told(`v${id}`, `u${id % 7}`), undefined);
+    for (const [id, one] of accounts.entries()) one.opened(told(`v${id}`, `u${id % 7}`), {});
     const open = await samplesOf(stats, 'connections_open');
     expect(open).toHaveLength(PARTIES_MAX + 1);
     expect(open).toContain(`${NAME}connections_open{vhost="v99",user="u1"} 1`);
@@ -66,9 +66,9 @@ describe('labels', () => {
 
   it('tell pairs apart that are the same text, and cut long names', async () => {
     const stats = new Stats();
-    account(stats, 1).opened(told('ab', 'c'), undefined);
-    account(stats, 2).opened(told('a', 'bc'), undefined);
-    account(stats, 3).opened(told('x'.repeat(255), 'y'.repeat(255)), undefined);
+    account(stats, 1).opened(told('ab', 'c'), {});
+    account(stats, 2).opened(told('a', 'bc'), {});
+    account(stats, 3).opened(told('x'.repeat(255), 'y'.repeat(255)), {});
     expect(await samplesOf(stats, 'connections_open')).toEqual([
       `${NAME}connections_open{vhost="ab",user="c"} 1`,
       `${NAME}connections_open{vhost="a",user="bc"} 1`,

@@ -20,7 +20,8 @@ const credentials = ({ mechanism, response, user }: Login): Credentials => ({
   user,
   locale: 'en_US',
 });
-const key = (one: Login): string => poolKey(credentials(one), one.virtualHost, one.tlsIdentity);
+const key = (one: Login): string =>
+  poolKey(credentialKey(credentials(one), one.tlsIdentity), one.virtualHost);
 const parts = ({ mechanism, response, user, tlsIdentity, virtualHost }: Login): string =>
   JSON.stringify([mechanism, [...response], user ?? 0, tlsIdentity, virtualHost]);
 
@@ -62,7 +63,7 @@ describe('poolKey', () => {
       tlsIdentity: '',
       virtualHost: '/',
     };
-    expect(key(one)).toMatch(/^[\w-]{43}$/);
+    expect(key(one)).toMatch(/^[\w-]{43} \/$/);
     expect(key(one)).not.toContain('secret');
   });
 });

@@ -1,8 +1,10 @@
+import { once } from 'node:events';
 import net, { type Socket } from 'node:net';
+import { serve } from './remote.ts';
 
 // A process that forwards to a port of 127.0.0.1 as a network does that takes DELAY milliseconds each way. A connection
 // takes a whole way there and back, as TCP's does, before its first octets set out. It doesn't bound what is under way:
-// it is for the few octets of a handshake. Run by cycles.ts with PORT and DELAY; tells its port.
+// it is for the few octets of a handshake. Run by worlds.ts with PORT and DELAY.
 
 const [backendPort, delay] = process.argv.slice(2).map(Number) as [number, number];
 
@@ -56,7 +58,13 @@ const server = net.createServer({ noDelay: true, allowHalfOpen: true }, (near) =
     from.on('error', () => line.push(undefined));
   }
 });
-server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 }, () =>
-  process.send!({ port: (server.address() as net.AddressInfo).port }),
-);
-process.on('disconnect', () => process.exit());
+const functions = {
+  /** Its port. */
+  async start(): Promise<number> {
+    server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 });
+    await once(server, 'listening');
+    return (server.address() as net.AddressInfo).port;
+  },
+};
+export type RelayFunctions = typeof functions;
+serve(functions);
