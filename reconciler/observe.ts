@@ -1,4 +1,5 @@
 // Reads everything about one RabbitMq that a plan needs, live: a plan that deletes must not be made of a cache.
+import { isDeepStrictEqual } from 'node:util';
 import {
   ANNOTATION,
   FINALIZER,
@@ -13,7 +14,15 @@ import type { Api } from '../common/kube/api.ts';
 import { annotationOf, isDeleting, isProxyRequired } from '../common/kube/facts.ts';
 import { isObject, named, objectsAt, textAt, valueAt } from '../common/kube/json.ts';
 import { phaseOf, queueTypeOf, replicasOf, targetOf } from '../common/kube/rabbitmq.ts';
-import { CLAIM, CLUSTER, MIRROR_POLICIES, POD, SECRET, STATEFUL_SET } from '../common/kube/resources.ts';
+import {
+  CLAIM,
+  CLUSTER,
+  MIRROR_POLICIES,
+  POD,
+  RABBITMQ,
+  SECRET,
+  STATEFUL_SET,
+} from '../common/kube/resources.ts';
 import type { Json, JsonObject, KubeObject } from '../common/kube/types.ts';
 import { readBackup } from './backup.ts';
 import { targetImage } from './gates.ts';
@@ -142,6 +151,23 @@ async function hasMirrorPolicy(
     if (policy !== undefined && !isDeleting(policy)) return true;
   }
   return false;
+}
+
+/**
+ * Reads the RabbitMq once more, which somebody else has written.
+ * @returns undefined where what the reconciler goes by isn't what it was
+ */
+export async function readAgain(
+  api: Api,
+  before: ObservedRabbitMq,
+  signal: AbortSignal,
+): Promise<ObservedRabbitMq | undefined> {
+  const object = await api.get(RABBITMQ, before.namespace, before.name, signal);
+  if (object === undefined) return undefined;
+  const after = readRabbitMq(object);
+  const { object: _before, resourceVersion: _then, ...known } = before;
+  const { object: _after, resourceVersion: _now, ...present } = after;
+  return isDeepStrictEqual(known, present) ? after : undefined;
 }
 
 function readRabbitMq(object: KubeObject): ObservedRabbitMq {

@@ -10,7 +10,7 @@ import { type Deed, act } from './act.ts';
 import type { Broker } from './broker/access.ts';
 import { type ClientsLookup, clientsStatus, judgeRemoval } from './clients.ts';
 import { condition } from './conditions.ts';
-import { observe } from './observe.ts';
+import { observe, readAgain } from './observe.ts';
 import { plan } from './plan.ts';
 import { isConflict, writeStatus } from './status.ts';
 import type { ConditionNow, Observed, Plan, PlanSettings, Step, Telling } from './types.ts';
@@ -51,6 +51,9 @@ export type Reconcile = (key: Key, signal: AbortSignal) => Promise<Outcome>;
 const UNCHANGED_MS = 10_000;
 /** Somebody else wrote in the same moment: what they wrote is read. */
 const CONFLICT_MS = 200;
+
+/** So often a status is written over what others have written meanwhile. */
+const WRITES = 5;
 
 /**
  * Makes the function that looks at one RabbitMq and does the next thing about it. It keeps nothing between two calls but
@@ -178,8 +181,20 @@ class Look {
     return { requeueAfterMs: 0 };
   }
 
-  #say(status: JsonObject, conditions: readonly ConditionNow[]): Promise<boolean> {
-    return writeStatus(this.#surroundings.api, this.#observed, status, conditions, this.#signal);
+  /**
+   * Writes the status. Somebody else may write things into the RabbitMq that don't concern the reconciler, faster than a step
+   * takes: those are no reason to take the step again, and again.
+   * @returns false when what the step went by has changed
+   */
+  async #say(status: JsonObject, conditions: readonly ConditionNow[]): Promise<boolean> {
+    const { api } = this.#surroundings;
+    let observed = this.#observed;
+    for (let tries = 0; ; tries++) {
+      if (await writeStatus(api, observed, status, conditions, this.#signal)) return true;
+      const rabbitmq = tries < WRITES ? await readAgain(api, observed.rabbitmq, this.#signal) : undefined;
+      if (rabbitmq === undefined) return false;
+      observed = { ...observed, rabbitmq };
+    }
   }
 
   #tell(event: Telling): void {

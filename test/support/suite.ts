@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 
 /** A run of everything in which fewer tests ran than this has lost some on the way, and fails. */
-const MINIMUM = 6600;
+const MINIMUM = 6900;
 
 /** The parts of vitest's JSON report that are used here. */
 interface Report {

@@ -242,7 +242,7 @@ export class Stage {
     name: string,
     what: string,
     isSo: (status: RabbitMqStatus, rabbitMq: RabbitMq) => boolean,
-    timeoutMs = 20_000,
+    timeoutMs = 60_000,
   ): Promise<RabbitMq> {
     return this.eventually(
       `RabbitMq ${name} ${what}`,
@@ -269,7 +269,7 @@ export class Stage {
   async eventually<T>(
     what: string,
     ask: () => Promise<T | undefined | false>,
-    timeoutMs = 20_000,
+    timeoutMs = 60_000,
   ): Promise<T> {
     try {
       return await eventually(what, ask, timeoutMs);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ANNOTATION } from '../../../common/contract.ts';
 import { ApiFailure } from '../../../common/kube/api.ts';
-import { CONFIG_MAP } from '../../../common/kube/resources.ts';
+import { CONFIG_MAP, RABBITMQ } from '../../../common/kube/resources.ts';
 import { parseTopology } from '../../../messaging/config.ts';
 import { readTopology } from '../../../reconciler/topology.ts';
 import { plan } from '../../../reconciler/plan.ts';
@@ -66,6 +66,23 @@ describe('the file of spec.messagingTopology', () => {
     world.time += 3_600_000;
     expect(await world.reconcile()).toBeLessThanOrEqual(30_000);
     expect([world.declares, world.writes]).toEqual([1, writes]);
+  });
+
+  it('is declared once though somebody else writes the RabbitMq while that is done', async () => {
+    const world = await known(fileOf('orders'));
+    const { before } = world.api;
+    let turn = 0;
+    world.api.before = (write) => {
+      before(write);
+      // What doesn't concern the reconciler, as often as it may come within one of its writes.
+      if (write.resource !== RABBITMQ || turn++ % 5 === 4) return;
+      const stored = world.rabbitmq!;
+      const annotations = { ...(stored.metadata['annotations'] as object), other: `${turn}` };
+      world.api.put(RABBITMQ, { ...stored, metadata: { ...stored.metadata, annotations } });
+    };
+    await world.annotate(TARGET);
+    await world.run(() => world.isAt('4.2'));
+    expect(world.declares).toBe(1);
   });
 
   it('is declared again when it has changed, and on another cluster', async () => {
