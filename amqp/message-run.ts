@@ -108,3 +108,19 @@ export class MessageRun {
     return true;
   }
 }
+
+/**
+ * Puts a channel's number into all frames of a message that MessageRun has found whole, in place.
+ * @param start where its method frame begins  @param header where its content header begins  @param end behind its last body
+ */
+export function renumberMessage(
+  view: DataView,
+  start: number,
+  header: number,
+  end: number,
+  channel: number,
+): void {
+  view.setUint16(start + 1, channel);
+  for (let at = header; at < end; at += view.getInt32(at + 3) + FRAME_OVERHEAD)
+    view.setUint16(at + 1, channel);
+}

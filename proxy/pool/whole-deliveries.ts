@@ -1,5 +1,5 @@
 import { FRAME_HEADER_SIZE, FRAME_OVERHEAD, METHOD } from '../../amqp/constants.ts';
-import { MessageRun } from '../../amqp/message-run.ts';
+import { MessageRun, renumberMessage } from '../../amqp/message-run.ts';
 import type { ChannelState } from './channel-state.ts';
 
 /** Octets of a content header frame without properties. */
@@ -35,11 +35,7 @@ export class WholeDeliveries extends MessageRun {
       at += length + FRAME_OVERHEAD;
     }
     if (left !== 0 || this.state?.delivers(octets, start, header) !== true) return false;
-    const { channel } = this;
-    view.setUint16(start + 1, channel);
-    view.setUint16(header + 1, channel);
-    for (let at = bodies; at < end; at += view.getInt32(at + 3) + FRAME_OVERHEAD)
-      view.setUint16(at + 1, channel);
+    renumberMessage(view, start, header, end, this.channel);
     return true;
   }
 }

@@ -1,7 +1,7 @@
 import { FRAME_HEADER_SIZE, FRAME_OVERHEAD, METHOD } from '../../amqp/constants.ts';
 import { WireError } from '../../amqp/error.ts';
 import { readBodySize } from '../../amqp/grammar.ts';
-import { MessageRun } from '../../amqp/message-run.ts';
+import { MessageRun, renumberMessage } from '../../amqp/message-run.ts';
 
 /** Of basic.publish: the octet behind a reserved short, and the bit immediate in the last one. */
 const EXCHANGE_AT = FRAME_HEADER_SIZE + 6;
@@ -46,11 +46,7 @@ export class WholePublishes extends MessageRun {
       at += length + FRAME_OVERHEAD;
     }
     if (left !== 0) return false;
-    const { channel } = this;
-    view.setUint16(start + 1, channel);
-    view.setUint16(header + 1, channel);
-    for (let at = bodies; at < end; at += view.getInt32(at + 3) + FRAME_OVERHEAD)
-      view.setUint16(at + 1, channel);
+    renumberMessage(view, start, header, end, this.channel);
     return true;
   }
 }
