@@ -74,6 +74,11 @@ export class FrameCutter {
     return this.#scanner.atBoundary;
   }
 
+  /** Whether a frame may begin now: none is under way, the stream is followed, and shown. */
+  get takesMore(): boolean {
+    return this.#scanner.atBoundary && this.error === undefined && !this.#isStopped;
+  }
+
   /** Frames that were whole. */
   get frames(): number {
     return this.#scanner.frames;

@@ -23,7 +23,6 @@ export class MessageRun {
   end = 0;
   /** Class * 65536 + method. */
   readonly #method: number;
-  /** All of the buffer that was looked at last, in two forms: sockets read into the same one again and again. */
   #view: DataView = new DataView(new ArrayBuffer(0));
   #octets: Uint8Array = new Uint8Array(0);
 
@@ -35,15 +34,21 @@ export class MessageRun {
   /** Whether such a method frame seems to begin at `start`. */
   begins(octets: Uint8Array, start: number, end: number): boolean {
     if (end - start <= METHOD_HEAD || octets[start] !== FRAME_METHOD) return false;
-    return this.#viewOf(octets).getInt32(octets.byteOffset + start + FRAME_HEADER_SIZE) === this.#method;
+    return this.viewOf(octets).getInt32(octets.byteOffset + start + FRAME_HEADER_SIZE) === this.#method;
   }
 
-  #viewOf({ buffer }: Uint8Array): DataView {
+  /** All of the buffer that such octets lie in, and {@link octets} after that: sockets read into the same one again and again. */
+  protected viewOf({ buffer }: Uint8Array): DataView {
     if (this.#view.buffer !== buffer) {
       this.#view = new DataView(buffer);
       this.#octets = new Uint8Array(buffer);
     }
     return this.#view;
+  }
+
+  /** All of the buffer that was looked at last. */
+  protected get octets(): Uint8Array {
+    return this.#octets;
   }
 
   /**
@@ -52,7 +57,7 @@ export class MessageRun {
    * @returns whether there are any
    */
   find(octets: Uint8Array, start: number, end: number, maxPayload: number): boolean {
-    const view = this.#viewOf(octets);
+    const view = this.viewOf(octets);
     const offset = octets.byteOffset;
     const limit = offset + end;
     const method = this.#method;

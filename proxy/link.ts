@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { MessageRun } from '../amqp/message-run.ts';
 import type { Backend } from './backend.ts';
 import type { ProxyErrorCode } from './errors.ts';
 import { resetSocket } from './faults/reset.ts';
@@ -25,6 +26,22 @@ export interface Link extends Source {
   readonly held?: number | undefined;
   /** Passes the pieces on, in order. `lent`: they lie in a buffer that the client's socket reads into again. */
   write(pieces: readonly Uint8Array[], lent: boolean): void;
+  /**
+   * Takes whole publishes of one channel, as many as lie one behind the other from `start` on, where a frame begins and all
+   * that came before was written; where a link looks at them anyway. Between {@link cork} and {@link uncork} only.
+   * @param maxPayload octets of a frame's payload  @param lent as write's
+   * @returns those that it has taken; undefined: none, and they are to be written
+   */
+  take?(
+    octets: Uint8Array,
+    start: number,
+    end: number,
+    maxPayload: number,
+    lent: boolean,
+  ): MessageRun | undefined;
+  /** What is written until {@link uncork} lies in one chunk of the client's, and goes on together. */
+  cork?(): void;
+  uncork?(): void;
   /** Pauses the client until {@link proceed}. */
   hold(): void;
   proceed(): void;

@@ -56,6 +56,13 @@ export class Relay {
   channelMax = 0xffff;
   /** The error is a frame that is too large for the receiver and can't be cut: nobody broke the protocol. */
   unsplittable = false;
+  /**
+   * Whether a client's messages that nobody wants to see are offered to whoever takes the octets, before they are looked
+   * at: see {@link offered}.
+   */
+  offers = false;
+  /** Where in its chunk the last call has stopped, in front of such messages: {@link goOn} has to be called. -1: nowhere. */
+  offered = -1;
 
   readonly #handler: RelayHandler;
   readonly #order: ContentOrder | undefined;
@@ -71,6 +78,8 @@ export class Relay {
   readonly #inserted: Uint8Array[] = [];
   /** The stream is held: what came behind the frame that holds it. */
   #held: Uint8Array | undefined;
+  /** What comes in this chunk is offered. */
+  #mayOffer = false;
 
   /** @param tally where frames are counted */
   constructor(frameMax: number, handler: RelayHandler, tally?: FrameTally) {
@@ -106,12 +115,38 @@ export class Relay {
    */
   push(chunk: Uint8Array, end: number): readonly Uint8Array[] {
     this.#begin();
-    if (this.#held === undefined) return this.#ending(this.#run(chunk, end));
+    this.#mayOffer = this.offers;
+    if (this.#held === undefined) return this.#ending(this.#run(chunk, end, 0));
     const held = new Uint8Array(this.#held.length + end);
     held.set(this.#held);
     held.set(chunk.subarray(0, end), this.#held.length);
     this.#held = held;
     return this.#pieces;
+  }
+
+  /**
+   * Goes on behind {@link offered}, in the same chunk.
+   * @param taken what was taken there: it isn't passed on; undefined: nothing, and no more is offered in this chunk
+   * @param channel that it came on
+   * @returns as {@link push} does
+   */
+  goOn(
+    taken: MessageRun | undefined,
+    channel: number,
+    chunk: Uint8Array,
+    end: number,
+  ): readonly Uint8Array[] {
+    this.offered = -1;
+    this.#begin();
+    if (taken === undefined) this.#mayOffer = false;
+    else this.#pass(taken, channel);
+    return this.#ending(this.#run(chunk, end, this.scanner.pos));
+  }
+
+  /** Octets of the largest payload that may be passed on as it is. */
+  get maxPayload(): number {
+    const { maxPayload } = this.scanner;
+    return this.splitAbove > 0 ? Math.min(this.splitAbove, maxPayload) : maxPayload;
   }
 
   /** Whether the stream is held: whoever feeds it should wait. */
@@ -130,7 +165,8 @@ export class Relay {
     this.#held = undefined;
     this.#begin();
     this.#pieces.push(frame);
-    return this.#ending(this.#run(held, held.length));
+    this.#mayOffer = false;
+    return this.#ending(this.#run(held, held.length, 0));
   }
 
   #begin(): void {
@@ -144,12 +180,12 @@ export class Relay {
     return pieces;
   }
 
-  #run(chunk: Uint8Array, end: number): Uint8Array[] {
+  #run(chunk: Uint8Array, end: number, from: number): Uint8Array[] {
     if (this.error !== undefined) return this.#pieces;
     const { scanner } = this;
-    scanner.start(0);
-    let run = 0; // first octet of the chunk that is neither passed on nor collected
-    this.#skip(chunk, end);
+    scanner.start(from);
+    let run = from; // first octet of the chunk that is neither passed on nor collected
+    if (this.#skip(chunk, end)) return this.#offer(chunk, run);
     let whole = scanner.pos; // behind the last frame that ended in this chunk
     for (;;) {
       switch (scanner.next(chunk, end)) {
@@ -192,7 +228,7 @@ export class Relay {
             this.#muted = true;
             this.#kept = this.#pieces.length;
           }
-          this.#skip(chunk, end);
+          if (this.#skip(chunk, end)) return this.#offer(chunk, run);
           whole = scanner.pos;
           break;
         case SCAN.more:
@@ -213,22 +249,35 @@ export class Relay {
     }
   }
 
-  /** Goes on behind messages that nobody wants to see. */
-  #skip(chunk: Uint8Array, end: number): void {
-    const { scanner, splitAbove } = this;
+  /** Goes on behind messages that nobody wants to see. @returns whether it has stopped in front of such, to offer them */
+  #skip(chunk: Uint8Array, end: number): boolean {
+    const { scanner, maxPayload } = this;
     const handler = this.#handler;
     const messages = handler.client ? PUBLISHES : DELIVERIES;
-    if (!scanner.atBoundary || this.stopping) return;
-    const maxPayload = splitAbove > 0 ? Math.min(splitAbove, scanner.maxPayload) : scanner.maxPayload;
+    if (!scanner.atBoundary || this.stopping) return false;
     while (messages.begins(chunk, scanner.pos, end)) {
       const start = scanner.pos;
       const channel = (chunk[start + 1]! << 8) | chunk[start + 2]!;
-      if (channel === 0 || channel > this.channelMax || this.#order?.mayBegin(channel) === false) return;
-      if (!handler.passes(channel) || !messages.find(chunk, start, end, maxPayload)) return;
-      scanner.skip(messages);
-      this.#order?.passed(channel);
-      handler.passed(channel, messages.messages);
+      if (channel === 0 || channel > this.channelMax || this.#order?.mayBegin(channel) === false)
+        return false;
+      if (!handler.passes(channel)) return false;
+      if (this.#mayOffer) return true;
+      if (!messages.find(chunk, start, end, maxPayload)) return false;
+      this.#pass(messages, channel);
     }
+    return false;
+  }
+
+  #pass(messages: MessageRun, channel: number): void {
+    this.scanner.skip(messages);
+    this.#order?.passed(channel);
+    this.#handler.passed(channel, messages.messages);
+  }
+
+  #offer(chunk: Uint8Array, run: number): Uint8Array[] {
+    this.offered = this.scanner.pos;
+    this.#passOn(chunk, run, this.offered);
+    return this.#pieces;
   }
 
   #refuseLarge(): Uint8Array[] {

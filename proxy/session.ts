@@ -13,6 +13,7 @@ import { resetSocket } from './faults/reset.ts';
 import { classifyHeader, describeNoise, HEADER_SIZE } from './header.ts';
 import type { Refusal } from './limits/limit.ts';
 import type { Link } from './link.ts';
+import { relayToLink } from './offer.ts';
 import { Outlet } from './outlet.ts';
 import type { Endpoints } from './proxy-protocol.ts';
 import type { Listed } from './roster.ts';
@@ -106,8 +107,7 @@ export class Session implements Listed {
         this.#relayFromClient(chunk, length, lent);
         latency.client.end(began);
         break;
-      case 'closing':
-      case 'closed': // what still comes is read, so that the socket can end, and dropped
+      default: // closing: what still comes is read, so that the socket can end, and dropped
     }
   }
 
@@ -261,7 +261,8 @@ export class Session implements Listed {
   }
 
   #relayFromClient(chunk: Uint8Array, length: number, lent: boolean): void {
-    this.#passToBroker(this.#conversation!.fromClient.push(chunk, length), lent);
+    const { fromClient } = this.#conversation!;
+    this.#passToBroker(relayToLink(fromClient, this.#backend!, chunk, length, lent), lent);
   }
 
   #passToBroker(pieces: readonly Uint8Array[], lent: boolean): void {

@@ -177,7 +177,9 @@ export class ChannelConsumers {
     const consumer = this.#byTag.get(tag);
     if (consumer === undefined) return;
     this.#remove(consumer);
-    if (this.#cancelling.size < CANCELLING_MAX) this.#cancelling.set(tag, { consumer, proof });
+    // Of two of the same tag, which one an answer or a cancellation by the broker is about isn't known.
+    if (this.#cancelling.size < CANCELLING_MAX && !this.#isCancelling(tag))
+      this.#cancelling.set(tag, { consumer, proof });
     else this.untold = true;
   }
 
@@ -191,8 +193,8 @@ export class ChannelConsumers {
     const consumer = this.#byTag.get(tag);
     if (consumer === undefined) return;
     // One of the same tag that the client has cancelled meanwhile: which of the two is meant isn't known.
-    if (this.#isCancelling(tag)) return;
-    this.#remove(consumer);
+    if (this.#isCancelling(tag)) consumer.resumable = false;
+    else this.#remove(consumer);
   }
 
   /** Whether what is delivered to a consumer has to be acknowledged; where that isn't known, it has to. */

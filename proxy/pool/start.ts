@@ -8,7 +8,8 @@ import type { Stats } from '../stats.ts';
 import type { PoolOptions } from './options.ts';
 import { Pool, type PoolLimits } from './pool.ts';
 import { Quarantine } from './quarantine.ts';
-import { Tenant, type TenantSettings } from './tenant.ts';
+import type { TenantSettings } from './tenant-settings.ts';
+import { Tenant } from './tenant.ts';
 import { Upstream } from './upstream.ts';
 
 /** Pool mode as the proxy runs it. */

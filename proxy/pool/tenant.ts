@@ -16,7 +16,7 @@ import { FrameCutter, type FrameSink } from '../../amqp/frames.ts';
 import { type ClientIdentity, NOBODY, readClientIdentity } from '../../amqp/handshake.ts';
 import { checkMethod } from '../../amqp/grammar.ts';
 import type { MessageRun } from '../../amqp/message-run.ts';
-import { channelOf, methodOf, readVirtualHost } from '../../amqp/method.ts';
+import { readVirtualHost } from '../../amqp/method.ts';
 import type { ProxyErrorCode } from '../errors.ts';
 import type { Gate } from '../gate.ts';
 import { HEADER_SIZE } from '../header.ts';
@@ -29,29 +29,14 @@ import { ClientChannels } from './client-channels.ts';
 import { ClientOutput } from './client-output.ts';
 import { ClientPulse } from './client-pulse.ts';
 import type { Who } from './connection.ts';
+import { EarlyFrames } from './early-frames.ts';
 import type { Group, GroupMember } from './group.ts';
 import { credentialKey } from './key.ts';
-import type { Pool } from './pool.ts';
-import { nameOf, type Quarantine } from './quarantine.ts';
+import { nameOf } from './quarantine.ts';
 import { type PoolRefusal, REFUSAL_CODE } from './refusal.ts';
-import type { PoolStats } from './stats.ts';
+import type { TenantSettings } from './tenant-settings.ts';
 import type { Request } from './waiting.ts';
 import { whenClosed } from './when-closed.ts';
-
-export interface TenantSettings {
-  readonly pool: Pool;
-  readonly quarantine: Quarantine;
-  readonly stats: PoolStats;
-  readonly resume: boolean;
-  /** Milliseconds that channels with state may take to be made anew. */
-  readonly resumeTimeout: number;
-  /** Octets of a message's body. */
-  readonly maxMessageSize: number;
-  /** Octets for a client that it hasn't taken yet, on connections that it shares. */
-  readonly clientBacklog: number;
-  /** Whether connections to the broker encrypt. */
-  readonly encrypts: boolean;
-}
 
 /**
  * What the client is expected to send: `header` the protocol header · `start-ok` · `login` nothing, it is being logged in ·
@@ -93,15 +78,15 @@ export class Tenant implements Link, FrameSink, GroupMember {
   #pulse: ClientPulse | undefined;
   #group: Group | undefined;
   #channels: ClientChannels | undefined;
-  /** Frames that came while the client waits for the pool, and what holds it back then. */
-  readonly #early: Uint8Array[] = [];
-  readonly #earlyHolder: Source;
+  readonly #early: EarlyFrames;
   /** What the session writes now, where it lies in a buffer that the client's socket reads into again. */
   #lent: Uint8Array | undefined;
   readonly #output: ClientOutput;
   /** What the client was offered, and has agreed on; 0 before. */
   #offered = 0;
   #channelMax = 0;
+  /** More of the chunk that is being read follows. */
+  #isCorked = false;
   /** The client has been told that the broker takes no publishes. */
   #toldBlocked = false;
 
@@ -111,7 +96,7 @@ export class Tenant implements Link, FrameSink, GroupMember {
     this.#events = client.events;
     this.#gate = client.gate;
     this.#holder = this.#gate.holder();
-    this.#earlyHolder = this.#gate.holder();
+    this.#early = new EarlyFrames(this.#gate.holder());
     this.#cutter = new FrameCutter(MAX_COLLECTED, this, { allocate: (length) => blocks.take(length) });
     this.#output = new ClientOutput({
       events: this.#events,
@@ -169,10 +154,39 @@ export class Tenant implements Link, FrameSink, GroupMember {
       this.#lent = lent ? piece : undefined;
       this.#channels?.begin(this.#lent);
       this.#cutter.push(piece, start, piece.length);
-      this.#channels?.flush();
     }
+    const { error } = this.#cutter;
+    if (!this.#isCorked || error !== undefined) this.#pass();
+    if (error !== undefined) this.#offends(error);
+  }
+
+  take(
+    octets: Uint8Array,
+    start: number,
+    end: number,
+    maxPayload: number,
+    lent: boolean,
+  ): MessageRun | undefined {
+    if (this.#state !== 'running' || !this.#cutter.takesMore) return undefined;
+    if (this.#pulse !== undefined) this.#pulse.heard = true;
+    this.#channels?.begin(lent ? octets : undefined);
+    return this.#channels?.messages(octets, start, end, maxPayload);
+  }
+
+  cork(): void {
+    this.#isCorked = true;
+    this.#output.taking();
+  }
+
+  uncork(): void {
+    this.#isCorked = false;
+    this.#pass();
+  }
+
+  /** The client's chunk has been read: what came of it goes out, to both sides. */
+  #pass(): void {
+    this.#channels?.flush();
     this.#output.taken();
-    if (this.#cutter.error !== undefined) this.#offends(this.#cutter.error);
   }
 
   /** The protocol header, which the session has looked at. @returns where the first frame begins */
@@ -191,10 +205,8 @@ export class Tenant implements Link, FrameSink, GroupMember {
 
   /** A whole frame of the client. */
   frame(type: number, channel: number, method: number, octets: Uint8Array, start: number, end: number): void {
-    if (this.#isWaiting) {
-      this.#early.push(Uint8Array.from(octets.subarray(start, end)));
-      this.#earlyHolder.pause();
-    } else if (channel !== 0)
+    if (this.#isWaiting) this.#early.add(octets, start, end);
+    else if (channel !== 0)
       this.#channelsFor(channel, method).frame(type, channel, method, octets, start, end);
     else if (method !== 0) this.#says(method, octets.subarray(start, end));
   }
@@ -221,19 +233,16 @@ export class Tenant implements Link, FrameSink, GroupMember {
 
   /** Takes what the client has sent while it waited. */
   #takeEarly(): void {
-    if (this.#early.length === 0) return;
-    const frames = this.#early.splice(0);
+    if (!this.#early.waits) return;
     this.#output.taking();
     try {
-      for (const frame of frames)
-        this.frame(frame[0]!, channelOf(frame), methodOf(frame), frame, 0, frame.length);
+      this.#early.show(this);
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       this.#offends(error);
     }
-    this.#channels?.flush();
-    this.#output.taken();
-    if (this.#early.length === 0) this.#earlyHolder.resume();
+    this.#pass();
+    this.#early.proceed();
   }
 
   /** A method of the client on channel 0. */
@@ -430,21 +439,16 @@ export class Tenant implements Link, FrameSink, GroupMember {
     });
   }
 
-  end(): void {
-    this.#end();
-  }
-
   destroy(): void {
-    this.#end();
+    this.end();
   }
 
-  #end(): void {
+  end(): void {
     if (this.#state === 'ended') return;
     this.#state = 'ended';
     this.#cutter.stop();
     this.#waiting?.cancel();
-    this.#early.length = 0;
-    this.#earlyHolder.resume();
+    this.#early.clear();
     this.#output.stop();
     this.#channels?.end();
     this.#group?.leave(this);

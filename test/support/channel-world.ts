@@ -335,8 +335,15 @@ export class World {
 
   #renew(old: ModelChannel): void {
     for (const [tag] of old.consumers) {
+      const generation = this.#generations.get(tag) ?? 0;
       const open = [...this.#given.values()].filter(
-        (given) => given.model === old && given.consumer === tag && given.needsAck && !given.acknowledged,
+        (given) =>
+          given.model === old &&
+          given.consumer === tag &&
+          // What an earlier consumer of the tag holds isn't counted for this one: it may be another queue's.
+          given.generation === generation &&
+          given.needsAck &&
+          !given.acknowledged,
       );
       this.#marks.set(tag, (this.#marks.get(tag) ?? 0) + open.length);
     }

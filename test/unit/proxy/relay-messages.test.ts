@@ -1,6 +1,10 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { METHOD } from '../../../amqp/constants.ts';
+import { MessageRun } from '../../../amqp/message-run.ts';
 import { FrameTally } from '../../../amqp/tally.ts';
+import type { Link } from '../../../proxy/link.ts';
+import { relayToLink } from '../../../proxy/offer.ts';
 import { Relay } from '../../../proxy/relay.ts';
 import { clientTraceArbitrary, cut, cutsArbitrary } from '../../support/amqp-arbitraries.ts';
 import { frame, method } from '../../support/amqp-frames.ts';
@@ -48,6 +52,47 @@ function result({ relay, tally }: ReturnType<typeof makeRelay>, chunks: readonly
   return { out, error, atBoundary, frames: scanner.frames, tally };
 }
 
+/** A link that takes some of what it is offered, and what it was given for each chunk. */
+function makeTaker(takes: readonly boolean[]) {
+  const out: Buffer[] = [];
+  const seen = { taken: 0, corks: 0 };
+  const run = new MessageRun(METHOD.basicPublish);
+  const link: Pick<Link, 'write' | 'take' | 'cork' | 'uncork'> = {
+    write: (pieces) => out.push(...pieces.map((piece) => Buffer.from(piece))),
+    take: (octets, start, end, maxPayload) => {
+      expect(seen.corks).toBe(1);
+      if (takes[seen.taken++ % takes.length] === false || !run.find(octets, start, end, maxPayload))
+        return undefined;
+      out.push(Buffer.from(octets.subarray(start, run.end)));
+      // What is taken is the link's: it may change it, as the pool does with channel numbers.
+      octets.fill(0xff, start, run.end);
+      return run;
+    },
+    cork: () => seen.corks++,
+    uncork: () => seen.corks--,
+  };
+  return { link: link as Link, out, seen };
+}
+
+/** The same with a link that takes messages by itself. */
+function resultOfOffers(
+  { relay, tally }: ReturnType<typeof makeRelay>,
+  chunks: readonly Uint8Array[],
+  takes: readonly boolean[],
+): object {
+  const { link, out, seen } = makeTaker(takes);
+  const each: Buffer[] = [];
+  for (const chunk of chunks) {
+    const octets = Buffer.from(chunk);
+    link.write(relayToLink(relay, link, octets, octets.length, true), true);
+    each.push(Buffer.concat(out.splice(0)));
+    expect(seen.corks).toBe(0);
+    if (relay.error !== undefined) break;
+  }
+  const { error, atBoundary, scanner } = relay;
+  return { out: each, error, atBoundary, frames: scanner.frames, tally };
+}
+
 describe('messages that nobody wants to see', () => {
   it('are passed on in runs just as frame by frame, whatever is wrong with them and wherever they are cut', () => {
     const fault = fc.option(fc.record({ at: fc.nat(), octet: fc.nat(255) }), { nil: undefined });
@@ -67,6 +112,38 @@ describe('messages that nobody wants to see', () => {
       ),
       { numRuns: 1000 },
     );
+  });
+
+  it('are the same where a link takes runs of them by itself, or some of them', () => {
+    const fault = fc.option(fc.record({ at: fc.nat(), octet: fc.nat(255) }), { nil: undefined });
+    const runs = fc.constant([{ octets: Buffer.concat([MESSAGE, MESSAGE]) }]);
+    fc.assert(
+      fc.property(
+        fc.array(fc.oneof(clientTraceArbitrary, runs), { maxLength: 4 }),
+        cutsArbitrary,
+        fault,
+        fc.constantFrom(0, 60, 131_072),
+        fc.array(fc.boolean(), { minLength: 1, maxLength: 4 }),
+        (traces, cuts, broken, frameMax, takes) => {
+          const stream = Buffer.concat(traces.flat().map(({ octets }) => octets));
+          if (broken !== undefined && stream.length > 0) stream[broken.at % stream.length] = broken.octet;
+          const chunks = cut(stream, cuts);
+          const offered = resultOfOffers(makeRelay(true, true, frameMax), chunks, takes);
+          expect(offered).toEqual(result(makeRelay(false, true, frameMax), chunks));
+        },
+      ),
+      { numRuns: 1000 },
+    );
+  });
+
+  it('are offered at most once in a chunk to a link that takes none, and again in the next', () => {
+    const { relay, told } = makeRelay(true);
+    const { link, seen } = makeTaker([false]);
+    const chunk = Buffer.concat([MESSAGE, frame(8, 0, Buffer.alloc(0)), MESSAGE]);
+    for (const once of [1, 2]) {
+      relayToLink(relay, link, chunk, chunk.length, false);
+      expect([seen.taken, told]).toEqual([once, Array.from({ length: 2 * once }, () => [1, 1])]);
+    }
   });
 
   it.for([

@@ -73,7 +73,7 @@ describe.each(sorts)('the state of a channel of %s', (_, chosen, expected) => {
           }
         },
       ),
-      { numRuns: 400 },
+      { numRuns: 2000 },
     );
     for (const what of expected) expect([what, seen.get(what)! > 3]).toEqual([what, true]);
   });

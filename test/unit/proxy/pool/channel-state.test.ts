@@ -347,6 +347,23 @@ describe('a consumer that the broker cancels', () => {
     expect([state.hasConsumer('t'), state.hasConsumers, state.isRestorable]).toEqual([true, true, false]);
   });
 
+  it("can't be made anew while it isn't known which of two was cancelled", () => {
+    const state = new ChannelState({ resume: true });
+    sent(state, basicConsume({ tag: 't' }), basicCancel(1, 't'), basicConsume({ tag: 't' }));
+    heard(state, consumeOk('t'), consumeOk('t'));
+    heard(state, cancelled, method(1, 60, 31, shortstr('t')));
+    expect([state.hasConsumer('t'), state.isResumable]).toEqual([true, false]);
+  });
+
+  it('is unknown where two of its tag are being cancelled', () => {
+    const state = new ChannelState({ resume: false });
+    const again = [basicCancel(1, 't'), basicConsume({ tag: 't', flags: 2 })];
+    sent(state, basicConsume({ tag: 't', flags: 2 }), ...again, ...again);
+    const cancelOk = method(1, 60, 31, shortstr('t'));
+    heard(state, consumeOk('t'), cancelOk, consumeOk('t'), cancelled, cancelOk, consumeOk('t'));
+    expect([state.hasConsumers, state.isRestorable]).toEqual([true, false]);
+  });
+
   it('is the new one where the old one is known to be gone', () => {
     const state = new ChannelState({ resume: false });
     sent(
