@@ -29,6 +29,8 @@ Measures CPU, throughput, latency and memory of the proxy beside HAProxy and no 
 with a load and a broker of its own on the loopback. Each COMMAND is one more proxy: a line for the shell, in which {listen}
 and {upstream} stand for ports of 127.0.0.1, such as
   amqproxy='amqproxy -l 127.0.0.1 -p {listen} amqp://127.0.0.1:{upstream}'
+For the cases with TLS the line also has {listen-tls}, a port where the proxy speaks it, and {cert} and {key}, the files of a
+certificate for localhost and its key in PEM, or {both}, one file with both.
 
   --case NAME     measure this only; repeatable. One of
 ${wrap(CASES.map(({ name }) => name))}

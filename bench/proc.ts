@@ -62,6 +62,11 @@ export function rssOf(pid: number): number {
   return parseKilobytes(readFileSync(`/proc/${pid}/status`, 'utf8'), 'VmRSS');
 }
 
+/** The same with a page that n processes share counted as a part of n: what ends with the process, and its share of the rest. */
+export function pssOf(pid: number): number {
+  return parseKilobytes(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'), 'Pss');
+}
+
 /** The text of a file of a process or thread, which may have ended meanwhile. */
 function readIfThere(path: string): string | undefined {
   try {

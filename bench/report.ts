@@ -11,8 +11,9 @@ const COLUMN = 36;
 
 /** What is known of a target in a case: figure, ratio, aim, and whether it is reached. */
 function cell(one: Case, verdict: Verdict): string {
-  const { value, ratio, limit, met, share } = verdict;
+  const { value, ratio, limit, met, share, sharedMemory } = verdict;
   const parts = [withUnit(one, value)];
+  if (sharedMemory !== undefined) parts.push(`(PSS ${digits(sharedMemory)})`);
   if (ratio !== undefined && ratio !== 1) parts.push(times(ratio));
   if (limit !== undefined) parts.push(`(${limitText(one, limit)})`);
   if (met !== undefined) parts.push(met ? 'met' : 'MISSED');

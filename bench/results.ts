@@ -48,6 +48,8 @@ export interface Verdict {
   readonly met: boolean | undefined;
   /** The target's part of its CPU and a real broker's. */
   readonly share: number | undefined;
+  /** Memory with what processes share counted once among them, in MiB. */
+  readonly sharedMemory: number | undefined;
 }
 
 /** The target whose figure makes a ratio of another's; undefined: the figure itself is judged. */
@@ -79,12 +81,14 @@ export function judge(one: Case, name: string, found: Results['cases'][string]):
   const shares = found[name]!.map(({ cpu, brokerCpu }) =>
     cpu === undefined || brokerCpu === undefined ? undefined : cpu / (cpu + brokerCpu),
   );
+  const memory = found[name]!.map(({ sharedMemory }) => sharedMemory && sharedMemory / 2 ** 20);
   return {
     value,
     ratio,
     limit,
     met: limit === undefined || judged === undefined ? undefined : isMet(judged, limit),
     share: shares.every((share) => share !== undefined) ? median(shares) : undefined,
+    sharedMemory: memory.every((octets) => octets !== undefined) ? median(memory) : undefined,
   };
 }
 

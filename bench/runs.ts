@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoadFunctions } from './load-process.ts';
-import { cpuOf, familyOf, rssOf } from './proc.ts';
+import { cpuOf, familyOf, pssOf, rssOf } from './proc.ts';
 import type { Rabbit } from './rabbit.ts';
 import type { Remote } from './remote.ts';
 import type { SinkFunctions } from './sink-process.ts';
@@ -17,6 +17,8 @@ export interface Figures {
   /** p50 of the round trips. */
   readonly roundTrip?: number;
   readonly memory?: number;
+  /** The same with what several processes share counted once among them (PSS). */
+  readonly sharedMemory?: number;
   /** CPU of a real broker for each message. */
   readonly brokerCpu?: number;
 }
@@ -130,9 +132,11 @@ export const memory: Run = async (peers, target, count, tls) => {
   await turnTo(peers, target, tls);
   if (count > 0) await peers.load.call('open', count);
   await sleep(MEMORY_SETTLE);
-  const octets = familyOf(target.pid).reduce((sum, pid) => sum + rssOf(pid), 0);
+  const family = familyOf(target.pid);
+  const sum = (of: (pid: number) => number): number => family.reduce((octets, pid) => octets + of(pid), 0);
+  const found = { memory: sum(rssOf), sharedMemory: sum(pssOf) };
   await peers.load.call('close');
-  return { memory: octets };
+  return found;
 };
 
 /** Does the work in front of a RabbitMQ, and says what it has cost that, too. */

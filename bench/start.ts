@@ -78,6 +78,12 @@ function variants(tls: readonly string[]): Variant[] {
     { ...image, name: 'image, uncached', uncached: true },
     { ...image, name: 'no --expose-gc', flags: PROXY_FLAGS.filter((flag) => flag !== '--expose-gc') },
     { ...image, name: 'default arenas', env: {} },
+    {
+      ...image,
+      name: 'concurrent compilers',
+      flags: PROXY_FLAGS.filter((flag) => flag !== '--no-concurrent-recompilation'),
+    },
+    withFlags('--no-maglev'),
     { ...image, name: 'default semi-space', flags: rest },
     ...[1, 4, 8].map((size) => ({
       ...image,

@@ -181,14 +181,23 @@ function haproxyListener(name: string, bind: string, upstream: number): string {
   return `listen ${name}\n  bind 127.0.0.1:${bind}\n  server broker 127.0.0.1:${upstream}\n`;
 }
 
-/** Any proxy: a command of a shell, with {listen} and {upstream} for the ports of 127.0.0.1. */
-export function anyCommand(name: string, command: string): TargetKind {
+/**
+ * Any proxy: a command of a shell, with {listen} and {upstream} for ports of 127.0.0.1. Where it has {listen-tls} it speaks TLS at
+ * that port, by {cert} and {key}, or {both} in one file.
+ */
+export function anyCommand(name: string, command: string, certificate: Certificate): TargetKind {
   return {
     name,
     async start(upstream) {
       const port = await freePort();
-      const line = command.replaceAll('{listen}', String(port)).replaceAll('{upstream}', String(upstream));
-      return startProgram(name, ['sh', '-c', `exec ${line}`], { port, tlsPort: undefined });
+      const tlsPort = command.includes('{listen-tls}') ? await freePort() : undefined;
+      const { cert, key, both } = certificate;
+      const values = { listen: port, 'listen-tls': tlsPort, upstream, cert, key, both };
+      const line = Object.entries(values).reduce(
+        (text, [placeholder, value]) => text.replaceAll(`{${placeholder}}`, String(value)),
+        command,
+      );
+      return startProgram(name, ['sh', '-c', `exec ${line}`], { port, tlsPort });
     },
   };
 }

@@ -7,6 +7,7 @@ import {
   parseKilobytes,
   parseSchedstat,
   parseStat,
+  pssOf,
   rssOf,
   threadsCpu,
 } from '../../../bench/proc.ts';
@@ -43,6 +44,12 @@ describe('a process that runs', () => {
     // A running thread lags by a tick of the scheduler.
     expect(Math.abs(seen - user - system)).toBeLessThan(0.02 * (user + system) + 50_000);
     expect(rssOf(process.pid) / process.memoryUsage.rss()).toBeCloseTo(1, 0);
+  });
+
+  it('has no more memory to itself than it has in all, since others run the same program', () => {
+    const [alone, all] = [pssOf(process.pid), rssOf(process.pid)];
+    expect(alone).toBeGreaterThan(all / 4);
+    expect(alone).toBeLessThan(1.2 * all); // it allocates between the two
   });
 
   it('has a family: all that it started, and what that started', async () => {

@@ -6,6 +6,7 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Certificate } from '../../../bench/certificate.ts';
 import { familyOf } from '../../../bench/proc.ts';
 import type { Results } from '../../../bench/results.ts';
 import { anyCommand } from '../../../bench/targets.ts';
@@ -22,6 +23,17 @@ const FORWARDER = [
   `${process.execPath} -e "net.createServer((near) => near.pipe(net.connect({upstream}, '127.0.0.1')).pipe(near)`,
   `.on('error', () => {})).listen({listen}, '127.0.0.1')"`,
 ].join('');
+
+/** The same that speaks TLS, too. */
+const TLS_FORWARDER = [
+  `${process.execPath} -e "const on = (near) => near.pipe(net.connect({upstream}, '127.0.0.1')).pipe(near)`,
+  `.on('error', () => {}); net.createServer(on).listen({listen}, '127.0.0.1');`,
+  `const { readFileSync } = process.getBuiltinModule('fs');`,
+  `tls.createServer({ cert: readFileSync('{cert}'), key: readFileSync('{key}') }, on).listen({listen-tls}, '127.0.0.1')"`,
+].join('');
+
+/** Files that nobody reads. */
+const CERTIFICATE: Certificate = { ca: '', cert: 'cert.pem', key: 'key.pem', both: 'both.pem' };
 
 function start(...args: string[]) {
   const env = { ...process.env, TMPDIR: folder };
@@ -62,6 +74,15 @@ describe('npm run bench', () => {
     expect(cases['publish-1k']!['plain']![0]!.cpu).toBeGreaterThan(0);
   });
 
+  it('measures one by TLS that has a port for it, and no other', async () => {
+    const file = join(folder, 'by-tls.json');
+    const args = ['--rounds=1', '--case=cycle-tls', '--target=plain', '--target=secure', `--json=${file}`];
+    const { code, err } = await start(...args, `plain=${FORWARDER}`, `secure=${TLS_FORWARDER}`).ended;
+    expect([err, code]).toEqual(['', 0]);
+    const { cases } = JSON.parse(readFileSync(file, 'utf8')) as Results;
+    expect(Object.keys(cases['cycle-tls']!)).toEqual(['secure']);
+  });
+
   it('ends with the reason when a proxy does not start', async () => {
     const command = 'broken=sh -c "echo it is broken; exit 3" {listen} {upstream}';
     const { code, err } = await start('--case=publish-1k', '--target=broken', command).ended;
@@ -86,7 +107,7 @@ describe('npm run bench', () => {
 
 describe('a target that is a command', () => {
   it('listens when it is started, and is gone when it is disposed of', async () => {
-    const target = await anyCommand('plain', FORWARDER).start(9, false);
+    const target = await anyCommand('plain', FORWARDER, CERTIFICATE).start(9, false);
     expect([isThere(target.pid!), target.tlsPort]).toEqual([true, undefined]);
     const socket = net.connect(target.port, '127.0.0.1');
     await once(socket, 'connect');

@@ -48,6 +48,7 @@ describe('a target in a case', () => {
       limit: 1.6,
       met: true,
       share: undefined,
+      sharedMemory: undefined,
     });
     expect(judge(caseOf('publish-1k'), 'transparent', found)).toMatchObject({
       ratio: 1.5,
@@ -83,6 +84,10 @@ describe('a target in a case', () => {
     const found = { pool: [{ memory: 64 * 2 ** 20 }], direct: [{}] };
     expect(judge(caseOf('memory-idle'), 'pool', found)).toMatchObject({ value: 64, limit: 64, met: true });
     expect(judge(caseOf('memory-idle'), 'direct', found)).toBeUndefined();
+    const shared = { pool: [{ memory: 64 * 2 ** 20, sharedMemory: 48 * 2 ** 20 }] };
+    expect(caseLine(caseOf('memory-idle'), ['pool'], shared)).toContain(
+      ' 64.0 MiB (PSS 48.0) (≤ 64 MiB) met',
+    );
   });
 
   it("has a part of its CPU and the broker's where there is a real one", () => {
