@@ -53,7 +53,7 @@ COPY --from=build /src/dist/cache /app/cache
 ENV MALLOC_ARENA_MAX=1 NODE_COMPILE_CACHE=/app/cache NODE_COMPILE_CACHE_PORTABLE=1
 EXPOSE 5672 5671 15695
 # The cache holds for these flags; docs/tuning.md says what each is for.
-ENTRYPOINT ["/usr/local/bin/node", "--expose-gc", "--max-semi-space-size=2", "/app/proxy.cjs", "proxy"]
+ENTRYPOINT ["/usr/local/bin/node", "--expose-gc", "--max-semi-space-size=2", "--no-concurrent-recompilation", "/app/proxy.cjs", "proxy"]
 
 # What runs beside the API server: the first argument is the command, `webhook` or `reconciler`.
 FROM base AS control

@@ -1,7 +1,7 @@
 import { FRAME_END, FRAME_HEARTBEAT, METHOD, REPLY } from './constants.ts';
 import { WireError } from './error.ts';
 import { ARGUMENTS, cutUtf8, encodeMethod, readChannelMax, readFrameMax, skipShortstr } from './method.ts';
-import { withLongstr, withShortstr } from './splice.ts';
+import { withLongstr, withShortstr, writeUint32 } from './splice.ts';
 import { findEntry, readUint32, tableEnd } from './table.ts';
 import { encodeShortstr, encodeTable, type FieldTable } from './values.ts';
 
@@ -153,10 +153,11 @@ export function encodeTuneOk(tune: Tune): Uint8Array {
 
 function tuneArguments({ channelMax, frameMax, heartbeat }: Tune): Uint8Array {
   const args = new Uint8Array(8);
-  const view = new DataView(args.buffer);
-  view.setUint16(0, channelMax);
-  view.setUint32(2, frameMax);
-  view.setUint16(6, heartbeat);
+  args[0] = channelMax >>> 8;
+  args[1] = channelMax;
+  writeUint32(args, 2, frameMax);
+  args[6] = heartbeat >>> 8;
+  args[7] = heartbeat;
   return args;
 }
 

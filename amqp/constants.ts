@@ -130,3 +130,6 @@ export const REPLY_NAME: Readonly<Record<number, string>> = {
   540: 'NOT_IMPLEMENTED',
   541: 'INTERNAL_ERROR',
 };
+
+/** No octets. One for all: each empty array is 200 octets of memory. */
+export const NOTHING: Uint8Array = new Uint8Array(0);

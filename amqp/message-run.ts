@@ -34,7 +34,10 @@ export class MessageRun {
   /** Whether such a method frame seems to begin at `start`. */
   begins(octets: Uint8Array, start: number, end: number): boolean {
     if (end - start <= METHOD_HEAD || octets[start] !== FRAME_METHOD) return false;
-    return this.viewOf(octets).getInt32(octets.byteOffset + start + FRAME_HEADER_SIZE) === this.#method;
+    // Not by a view of the buffer: most chunks of most sockets begin with something else, and each view is garbage then.
+    const at = start + FRAME_HEADER_SIZE;
+    const method = (octets[at]! << 24) | (octets[at + 1]! << 16) | (octets[at + 2]! << 8) | octets[at + 3]!;
+    return method === this.#method;
   }
 
   /** All of the buffer that such octets lie in, and {@link octets} after that: sockets read into the same one again and again. */

@@ -1,6 +1,6 @@
 import { FRAME_END, FRAME_HEADER_SIZE, FRAME_METHOD, METHOD, REPLY, REPLY_NAME } from './constants.ts';
 import { WireError } from './error.ts';
-import { withUint16, withUint32 } from './splice.ts';
+import { withUint16, withUint32, writeUint32 } from './splice.ts';
 import { readUint32, tableEnd } from './table.ts';
 
 /** The first octet of a method's arguments in a frame: behind the frame header and the two ids. */
@@ -190,14 +190,15 @@ export function readClose(frame: Uint8Array): { replyCode: number; replyText: st
 
 /** A method frame. @param method class * 65536 + method  @param args the encoded arguments */
 export function encodeMethod(channel: number, method: number, args: Uint8Array): Uint8Array {
+  // No view of its buffer: V8 moves small octets out of its heap for that, which costs several times as much.
   const frame = new Uint8Array(ARGUMENTS + args.length + 1);
-  const view = new DataView(frame.buffer);
-  view.setUint8(0, FRAME_METHOD);
-  view.setUint16(1, channel);
-  view.setUint32(3, frame.length - 8);
-  view.setUint32(7, method);
+  frame[0] = FRAME_METHOD;
+  frame[1] = channel >>> 8;
+  frame[2] = channel;
+  writeUint32(frame, 3, frame.length - 8);
+  writeUint32(frame, FRAME_HEADER_SIZE, method);
   frame.set(args, ARGUMENTS);
-  view.setUint8(frame.length - 1, FRAME_END);
+  frame[frame.length - 1] = FRAME_END;
   return frame;
 }
 
@@ -210,11 +211,11 @@ export function encodeClose(replyCode: number, text: string, method = 0, channel
   const name = REPLY_NAME[replyCode];
   const octets = cutUtf8(new TextEncoder().encode(name === undefined ? text : `${name} - ${text}`), 255);
   const args = new Uint8Array(2 + 1 + octets.length + 4);
-  const view = new DataView(args.buffer);
-  view.setUint16(0, replyCode);
-  view.setUint8(2, octets.length);
+  args[0] = replyCode >>> 8;
+  args[1] = replyCode;
+  args[2] = octets.length;
   args.set(octets, 3);
-  view.setUint32(args.length - 4, method);
+  writeUint32(args, args.length - 4, method);
   return encodeMethod(channel, channel === 0 ? METHOD.connectionClose : METHOD.channelClose, args);
 }
 

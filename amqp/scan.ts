@@ -27,6 +27,7 @@ export const SCAN = {
 export type ScanEvent = (typeof SCAN)[keyof typeof SCAN];
 
 const METHOD_HEAD = FRAME_HEADER_SIZE + 4;
+const NO_HEAD = new Uint8Array(0);
 const CLASS_CONNECTION = 10;
 
 /**
@@ -45,8 +46,8 @@ export class FrameScanner {
   method = 0;
   /** The position in the current chunk, behind all that has been scanned. */
   pos = 0;
-  /** The header's octets so far, where it came in more than one chunk. */
-  readonly head: Uint8Array = new Uint8Array(METHOD_HEAD);
+  /** The header's octets so far, where it came in more than one chunk; made when one first does: few connections need it. */
+  head: Uint8Array = NO_HEAD;
   /** How many octets of `head` came from earlier chunks: they have been seen by nobody but the scanner. */
   held = 0;
   /** Why the stream is corrupt. */
@@ -136,6 +137,7 @@ export class FrameScanner {
       this.method = 0;
       return this.#corrupt(REPLY.frameError, badType(type));
     }
+    if (this.head === NO_HEAD) this.head = new Uint8Array(METHOD_HEAD);
     this.head[0] = type;
     return this.#splitHead(chunk, end);
   }

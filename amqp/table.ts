@@ -86,14 +86,18 @@ export function skipValue(octets: Uint8Array, tag: number, at: number, limit: nu
   return end;
 }
 
-/** The entry that begins at `at`, in a table that ends at `limit`. @throws WireError 502 when it is malformed. */
-function readEntry(octets: Uint8Array, at: number, limit: number): EntrySpan {
-  const keyStart = at + 1;
-  const keyEnd = keyStart + octets[at]!;
+/** The end of the entry that begins at `at`, in a table that ends at `limit`. @throws WireError 502 when it is malformed */
+function entryEnd(octets: Uint8Array, at: number, limit: number): number {
+  const keyEnd = at + 1 + octets[at]!;
   if (keyEnd >= limit) throw malformed('field name longer than its table');
-  const tag = octets[keyEnd]!;
-  const valueStart = keyEnd + 1;
-  return { start: at, keyStart, keyEnd, tag, valueStart, end: skipValue(octets, tag, valueStart, limit) };
+  return skipValue(octets, octets[keyEnd]!, keyEnd + 1, limit);
+}
+
+/** The entry that begins at `at`, in a table that ends at `limit`. @throws WireError 502 when it is malformed */
+function readEntry(octets: Uint8Array, at: number, limit: number): EntrySpan {
+  const end = entryEnd(octets, at, limit);
+  const keyEnd = at + 1 + octets[at]!;
+  return { start: at, keyStart: at + 1, keyEnd, tag: octets[keyEnd]!, valueStart: keyEnd + 1, end };
 }
 
 /**
@@ -113,10 +117,15 @@ export function entries(octets: Uint8Array, tableStart: number, limit: number): 
 }
 
 /** Whether the entry's key is `key`, which must be ASCII. */
-export function hasKey(octets: Uint8Array, entry: EntrySpan, key: string): boolean {
-  if (entry.keyEnd - entry.keyStart !== key.length) return false;
+export function hasKey(octets: Uint8Array, { start }: Pick<EntrySpan, 'start'>, key: string): boolean {
+  return isKey(octets, start, key);
+}
+
+/** Whether the short string at `at` is `key`, which must be ASCII. */
+function isKey(octets: Uint8Array, at: number, key: string): boolean {
+  if (octets[at] !== key.length) return false;
   for (let i = 0; i < key.length; i++) {
-    if (octets[entry.keyStart + i] !== key.charCodeAt(i)) return false;
+    if (octets[at + 1 + i] !== key.charCodeAt(i)) return false;
   }
   return true;
 }
@@ -131,7 +140,12 @@ export function findEntry(
   limit: number,
   key: string,
 ): EntrySpan | undefined {
-  return entries(octets, tableStart, limit).find((entry) => hasKey(octets, entry, key));
+  const end = tableEnd(octets, tableStart, limit);
+  let found = -1;
+  for (let at = tableStart + 4; at < end; at = entryEnd(octets, at, end)) {
+    if (found === -1 && isKey(octets, at, key)) found = at;
+  }
+  return found === -1 ? undefined : readEntry(octets, found, end);
 }
 
 /**

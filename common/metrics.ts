@@ -8,6 +8,7 @@ import {
   collectDefaultMetrics,
 } from 'prom-client';
 import type { Distribution } from './distribution.ts';
+import { addEventLoopLag, LAG_TIMER_OFF } from './event-loop-lag.ts';
 
 /** What several processes that do the same work make of a value that each has: their sum unless another word is given. */
 export type Merge = 'sum' | 'max' | 'min';
@@ -76,7 +77,10 @@ export function createMetrics({
   ofProcess = true,
 }: { prefix?: string; ofProcess?: boolean } = {}): Metrics {
   const registry = new Registry();
-  if (ofProcess) collectDefaultMetrics({ register: registry });
+  if (ofProcess) {
+    collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: LAG_TIMER_OFF });
+    addEventLoopLag(registry);
+  }
   const base = (
     name: string,
     help: string,

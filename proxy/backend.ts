@@ -5,7 +5,8 @@ import { messageOf, UsageError } from '../common/errors.ts';
 import { loadTls } from '../common/tls.ts';
 import type { ProxyOptions } from './options.ts';
 import { type Endpoints, proxyHeader } from './proxy-protocol.ts';
-import { connectPlain, type Receive, receiveData } from './socket.ts';
+import { connectPlain, type Receive } from './socket.ts';
+import { receiveRecords } from './tls-reads.ts';
 
 /** The RabbitMQ listener behind the proxy. */
 export interface Backend {
@@ -44,7 +45,7 @@ export function createBackend(options: ProxyOptions): Backend {
     const socket = connectTls(to);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, 60_000);
-    receiveData(socket, receive);
+    receiveRecords(socket, receive);
     return socket;
   };
   return { host, port, tls: true, header, connect };

@@ -1,5 +1,5 @@
 import { HEARTBEAT } from '../amqp/connection.ts';
-import { METHOD } from '../amqp/constants.ts';
+import { METHOD, NOTHING } from '../amqp/constants.ts';
 import { type ClientIdentity, NOBODY, readClientIdentity, readServerIdentity } from '../amqp/handshake.ts';
 import { readClose, readVirtualHost } from '../amqp/method.ts';
 import type { Login } from './access/login.ts';
@@ -8,7 +8,7 @@ import { InFlight } from './drain/in-flight.ts';
 import type { Refusal } from './limits/limit.ts';
 import { Visit } from './limits/visit.ts';
 import { Lookup } from './lookup.ts';
-import { agree, type Agreement, INITIAL_FRAME_MAX, offer, overhear } from './negotiation.ts';
+import { agree, INITIAL_FRAME_MAX, offer, overhear } from './negotiation.ts';
 import type { ClientRecord } from './record.ts';
 import { Relay, type RelayHandler } from './relay.ts';
 import { ruleFor } from './rules/index.ts';
@@ -16,8 +16,6 @@ import type { MeaningChange, RewrittenMethod } from './rules/rule.ts';
 import type { OpenChannels } from './telemetry/channels.ts';
 import { Translation } from './translation.ts';
 import { type BrokerVersion, NEWEST, parseVersion } from './version.ts';
-
-const NOTHING = new Uint8Array(0);
 
 /** Octets of a method frame before its arguments. */
 const METHOD_HEAD = 11;
@@ -65,7 +63,9 @@ export class Conversation {
   #client: ClientIdentity = NOBODY;
   /** connection.tune as the broker sent it. */
   #tune: Uint8Array = NOTHING;
-  #agreement: Agreement | undefined;
+  /** Of what was agreed on: see Agreement in negotiation.ts. */
+  #clientAsked = 0;
+  #tooSmall = false;
   #lookup: Lookup | undefined;
   #virtualHost = '';
   #translation: Translation | undefined;
@@ -243,7 +243,9 @@ export class Conversation {
     const agreement = this.#observing
       ? overhear(this.#tune, tuneOk, offered)
       : agree(this.#tune, tuneOk, { shared: this.#context.mode === 'pool', offered });
-    this.#agreement = agreement;
+    this.#tune = NOTHING;
+    this.#clientAsked = agreement.clientAsked;
+    this.#tooSmall = agreement.tooSmall;
     this.visit.agreed(agreement.clientFrameMax);
     this.fromClient.scanner.setFrameMax(agreement.clientFrameMax);
     this.fromBackend.scanner.setFrameMax(agreement.brokerFrameMax);
@@ -325,10 +327,9 @@ export class Conversation {
 
   /** The broker has let the client in. */
   #letIn(): void {
-    const { clientAsked = 0, tooSmall = false } = this.#agreement ?? {};
-    const who = { virtualHost: this.#virtualHost, address: this.#address, frameMax: clientAsked };
+    const who = { virtualHost: this.#virtualHost, address: this.#address, frameMax: this.#clientAsked };
     this.#record = this.#context.clients.connected({ ...this.#client, ...who }, this.#brokerText);
-    if (!tooSmall) return;
+    if (!this.#tooSmall) return;
     increment(this.rewrites, 'connection.tune-ok');
     this.#record.rewritten('connection.tune-ok');
   }

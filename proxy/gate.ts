@@ -16,18 +16,38 @@ export class Gate {
 
   /** One that may hold it back. Saying the same twice changes nothing. */
   holder(): Source {
-    let holds = false;
-    return {
-      pause: () => {
-        if (holds) return;
-        holds = true;
-        if (++this.#closed === 1) this.#source.pause();
-      },
-      resume: () => {
-        if (!holds) return;
-        holds = false;
-        if (--this.#closed === 0) this.#source.resume();
-      },
-    };
+    return new Holder(this);
+  }
+
+  /** One more holds it back, that hasn't before. */
+  close(): void {
+    if (++this.#closed === 1) this.#source.pause();
+  }
+
+  /** One of them holds it back no more. */
+  open(): void {
+    if (--this.#closed === 0) this.#source.resume();
+  }
+}
+
+/** A class and no closures: each client has several. */
+class Holder implements Source {
+  readonly #gate: Gate;
+  #holds = false;
+
+  constructor(gate: Gate) {
+    this.#gate = gate;
+  }
+
+  pause(): void {
+    if (this.#holds) return;
+    this.#holds = true;
+    this.#gate.close();
+  }
+
+  resume(): void {
+    if (!this.#holds) return;
+    this.#holds = false;
+    this.#gate.open();
   }
 }

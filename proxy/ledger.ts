@@ -52,6 +52,48 @@ class Entry {
   }
 }
 
+/** Where a connection's client is remembered. */
+interface ConnectedHost {
+  readonly uses: (record: Connected, usages: readonly Usage[], example: () => string) => void;
+  readonly needs: (record: Connected) => void;
+  readonly ended: (record: Connected) => void;
+}
+
+/** What one connection tells: it goes to its client's entry, also when that was forgotten meanwhile. */
+class Connected implements ClientRecord {
+  readonly key: string;
+  readonly entry: Entry;
+  /** The proxy was needed for it. */
+  isNeeding = false;
+  hasEnded = false;
+  readonly #host: ConnectedHost;
+
+  constructor(host: ConnectedHost, key: string, entry: Entry) {
+    this.#host = host;
+    this.key = key;
+    this.entry = entry;
+  }
+
+  said(method: number, frame: Uint8Array): void {
+    this.#host.uses(this, usagesOf(method, frame), () => exampleOf(method, frame));
+  }
+
+  rewritten(method: RewrittenMethod): void {
+    increment(this.entry.rewrites, method);
+    this.#host.needs(this);
+  }
+
+  changed(change: MeaningChange): void {
+    increment(this.entry.changes, change);
+  }
+
+  ended(): void {
+    if (this.hasEnded) return;
+    this.hasEnded = true;
+    this.#host.ended(this);
+  }
+}
+
 /**
  * Who is connected through the proxy, what they do that RabbitMQ 4 refuses or takes otherwise, and what was rewritten for
  * them. Bounded: beyond the limit the client that has been gone for the longest is forgotten, and where all are
@@ -76,6 +118,11 @@ export class Ledger implements ClientRecords {
   #needing = 0;
   #unneededSince: number;
   #brokerVersion: string | undefined;
+  readonly #host: ConnectedHost = {
+    uses: (record, usages, example) => this.#uses(record, usages, example),
+    needs: (record) => this.#needs(record, this.#now()),
+    ended: (record) => this.#ended(record),
+  };
 
   constructor({ mode, limit, now = Date.now }: LedgerSettings) {
     this.#mode = mode;
@@ -98,7 +145,9 @@ export class Ledger implements ClientRecords {
     entry.open++;
     entry.total++;
     entry.last = now;
-    return this.#record(key, entry, who.frameMax);
+    const record = new Connected(this.#host, key, entry);
+    this.#uses(record, usagesOfHandshake(who.frameMax), () => `frame_max ${who.frameMax}`);
+    return record;
   }
 
   #arrived(key: string, parts: readonly (string | undefined)[], now: number): Entry {
@@ -120,53 +169,40 @@ export class Ledger implements ClientRecords {
     }
   }
 
-  /** What one connection tells goes to its client's entry, also when that was forgotten meanwhile. */
-  #record(key: string, entry: Entry, frameMax: number): ClientRecord {
-    let isNeeding = false;
-    let hasEnded = false;
-    const needed = (now: number): void => {
-      entry.lastRewrite = now;
-      this.lastRewrite = now;
-      if (isNeeding || hasEnded) return;
-      isNeeding = true;
-      entry.needing++;
-      this.#needing++;
-    };
-    const use = (usages: readonly Usage[], example: () => string): void => {
-      if (usages.length === 0) return;
-      const now = this.#now();
-      for (const usage of usages) {
-        entry.used(usage, now, example);
-        this.#usages[usage]++;
-        if (this.#mode === 'observe' && REFUSED.has(usage)) needed(now);
-      }
-      entry.last = now;
-    };
-    use(usagesOfHandshake(frameMax), () => `frame_max ${frameMax}`);
-    return {
-      said: (method, frame) => use(usagesOf(method, frame), () => exampleOf(method, frame)),
-      rewritten: (method) => {
-        increment(entry.rewrites, method);
-        needed(this.#now());
-      },
-      changed: (change) => increment(entry.changes, change),
-      ended: () => {
-        if (hasEnded) return;
-        hasEnded = true;
-        const now = this.#now();
-        entry.open--;
-        entry.last = now;
-        if (isNeeding) {
-          entry.needing--;
-          this.#needing--;
-          this.#unneededSince = now;
-        }
-        if (entry.open === 0 && this.#present.get(key) === entry) {
-          this.#present.delete(key);
-          this.#gone.set(key, entry);
-        }
-      },
-    };
+  #uses(record: Connected, usages: readonly Usage[], example: () => string): void {
+    if (usages.length === 0) return;
+    const now = this.#now();
+    for (const usage of usages) {
+      record.entry.used(usage, now, example);
+      this.#usages[usage]++;
+      if (this.#mode === 'observe' && REFUSED.has(usage)) this.#needs(record, now);
+    }
+    record.entry.last = now;
+  }
+
+  #needs(record: Connected, now: number): void {
+    const { entry } = record;
+    entry.lastRewrite = now;
+    this.lastRewrite = now;
+    if (record.isNeeding || record.hasEnded) return;
+    record.isNeeding = true;
+    entry.needing++;
+    this.#needing++;
+  }
+
+  #ended({ key, entry, isNeeding }: Connected): void {
+    const now = this.#now();
+    entry.open--;
+    entry.last = now;
+    if (isNeeding) {
+      entry.needing--;
+      this.#needing--;
+      this.#unneededSince = now;
+    }
+    if (entry.open === 0 && this.#present.get(key) === entry) {
+      this.#present.delete(key);
+      this.#gone.set(key, entry);
+    }
   }
 
   /** Clients that are remembered, by whether they have needed the proxy. */

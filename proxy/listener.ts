@@ -7,7 +7,8 @@ import { loadTls, type TlsFiles } from '../common/tls.ts';
 import { announcePlain, announceTls } from './announced.ts';
 import type { SessionLimits } from './context.ts';
 import type { Endpoints } from './proxy-protocol.ts';
-import { adoptPlain, type Receive, receiveData } from './socket.ts';
+import { adoptPlain, type Receive } from './socket.ts';
+import { receiveRecords } from './tls-reads.ts';
 
 /** A connection that a client made, before anything of it was read. */
 export interface Accepted {
@@ -224,7 +225,7 @@ function createTlsServer(
       socket.destroy();
     });
     const read = (receive: Receive): Socket => {
-      receiveData(socket, receive);
+      receiveRecords(socket, receive);
       return socket;
     };
     events.accepted({ socket, tls: true, announced: announced.of(socket), read });

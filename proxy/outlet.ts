@@ -1,6 +1,16 @@
 import type { Socket } from 'node:net';
 
 const NONE: readonly Uint8Array[] = [];
+const NOTHING = new Uint8Array(0);
+
+/** Octets up to which a socket that isn't behind is expected to take all at once. */
+const SMALL = 16 * 1024;
+
+function sizeOf(pieces: readonly Uint8Array[]): number {
+  let size = 0;
+  for (const piece of pieces) size += piece.length;
+  return size;
+}
 
 /** Where octets come from, as far as it can be held back. */
 export interface Source {
@@ -17,7 +27,7 @@ export class Outlet {
   readonly #source: Source;
   /** Encrypting copies the octets at once; a plain socket goes on using them until the kernel has taken all. */
   readonly #copies: boolean;
-  /** Writes that the destination hasn't taken yet, or given up. */
+  /** Writes that tell when the destination has taken them, or given up, and haven't yet. */
   #pending = 0;
   /** The source is paused until there are none. */
   #waiting = false;
@@ -52,9 +62,21 @@ export class Outlet {
   write(pieces: readonly Uint8Array[], lent: boolean, borrowed: readonly Uint8Array[] = NONE): void {
     const to = this.#destination;
     if (pieces.length === 0 || !to.writable) return;
-    if (borrowed.length > 0) this.#borrowed.push(...borrowed);
     // Not the pending ones: what the kernel took in the write counts among them until the next tick.
     const behind = to.writableLength > 0;
+    if (behind || this.#copies || sizeOf(pieces) > SMALL) this.#writeTold(pieces, lent, borrowed, behind);
+    else this.#writeSmall(pieces, lent, borrowed);
+  }
+
+  /** Octets that the kernel may well not take all at once: each write tells when it is done. */
+  #writeTold(
+    pieces: readonly Uint8Array[],
+    lent: boolean,
+    borrowed: readonly Uint8Array[],
+    behind: boolean,
+  ): void {
+    const to = this.#destination;
+    if (borrowed.length > 0) this.#borrowed.push(...borrowed);
     const many = pieces.length > 1;
     let flowing = true;
     if (many) to.cork();
@@ -67,10 +89,35 @@ export class Outlet {
     }
     if (many) to.uncork();
     if (lent && !behind && !this.#copies && to.writableLength > 0) this.#held = true;
-    if ((this.#held || !flowing) && !this.#waiting) {
-      this.#waiting = true;
-      this.#source.pause();
+    if (this.#held || !flowing) this.#wait();
+  }
+
+  /**
+   * Few octets for a socket that isn't behind: the kernel takes them at once, as a rule. To be told of a write costs a tick
+   * of Node's, more than all else that is done for a small message: so only who has to wait is told.
+   */
+  #writeSmall(pieces: readonly Uint8Array[], lent: boolean, borrowed: readonly Uint8Array[]): void {
+    const to = this.#destination;
+    const many = pieces.length > 1;
+    if (many) to.cork();
+    for (const piece of pieces) if (piece.length > 0) to.write(piece);
+    if (many) to.uncork();
+    if (to.writableLength === 0) {
+      for (const octets of borrowed) this.#give?.(octets);
+      return;
     }
+    if (borrowed.length > 0) this.#borrowed.push(...borrowed);
+    this.#pending++;
+    // Nothing, behind what is under way: it is done when that is.
+    const flowing = to.write(NOTHING, this.#written);
+    if (lent) this.#held = true;
+    if (lent || !flowing) this.#wait();
+  }
+
+  #wait(): void {
+    if (this.#waiting) return;
+    this.#waiting = true;
+    this.#source.pause();
   }
 
   /** Pauses the source for a reason of the caller's, whether the destination is behind or not. */

@@ -1,15 +1,32 @@
+import type { Binding } from './binding.ts';
 import { AUTO_DELETE_EXPIRES } from './rules/queue-declare.ts';
 
 /** Names that are remembered; of more, the one that was declared longest ago is forgotten. */
 const REMEMBERED_MAX = 20_000;
+
+/** Bindings of a queue, and of all, that are remembered; what is beyond goes with the queue itself. */
+const BINDINGS_MAX = 32;
+const ALL_BINDINGS_MAX = 20_000;
+
+/** Octets of a binding that is remembered: clients' memory in the proxy is bounded. */
+const BINDING_SIZE = 512;
+
+/** A queue that goes with its last consumer. */
+interface AutoDelete {
+  /** When it was last declared, or consumed from, in milliseconds of performance.now(). */
+  used: number;
+  /** The arguments of the queue.unbind that takes each back, an octet a character. */
+  bindings: Set<string> | undefined;
+}
 
 /**
  * What the connections of a proxy know of the broker's queues together, by virtual host and name: which of them have to go
  * with their last consumer, and which have an exclusive consumer. Quorum queues do neither by themselves.
  */
 export class Queues {
-  /** When it was last declared, or consumed from, in milliseconds of performance.now(). */
-  readonly #autoDelete = new Map<string, number>();
+  readonly #autoDelete = new Map<string, AutoDelete>();
+  /** Of all of them. */
+  #bindings = 0;
   /** Consumers of auto-delete queues, of all connections of the proxy. */
   readonly #consumers = new Map<string, number>();
   /** Queues of which it isn't known yet whether they go, for how many connections, and what waits for that. */
@@ -20,11 +37,12 @@ export class Queues {
   /** A queue was declared auto-delete and is a quorum queue. */
   declaredAutoDelete(virtualHost: string, queue: string): void {
     const key = keyOf(virtualHost, queue);
+    const bindings = this.#autoDelete.get(key)?.bindings;
     this.#autoDelete.delete(key);
-    this.#autoDelete.set(key, performance.now());
+    this.#autoDelete.set(key, { used: performance.now(), bindings });
     if (this.#autoDelete.size <= REMEMBERED_MAX) return;
     const [oldest] = this.#autoDelete.keys();
-    this.#autoDelete.delete(oldest!);
+    this.#drop(oldest!);
   }
 
   /**
@@ -33,16 +51,41 @@ export class Queues {
    */
   isAutoDelete(virtualHost: string, queue: string): boolean {
     const key = keyOf(virtualHost, queue);
-    const used = this.#autoDelete.get(key);
-    if (used === undefined) return false;
-    if (this.#consumers.has(key) || performance.now() - used < AUTO_DELETE_EXPIRES) return true;
-    this.#autoDelete.delete(key);
+    const known = this.#autoDelete.get(key);
+    if (known === undefined) return false;
+    if (this.#consumers.has(key) || performance.now() - known.used < AUTO_DELETE_EXPIRES) return true;
+    this.#drop(key);
     return false;
   }
 
   /** The queue is gone, or is declared by somebody who wants it to stay. */
   forget(virtualHost: string, queue: string): void {
-    this.#autoDelete.delete(keyOf(virtualHost, queue));
+    this.#drop(keyOf(virtualHost, queue));
+  }
+
+  #drop(key: string): void {
+    this.#bindings -= this.#autoDelete.get(key)?.bindings?.size ?? 0;
+    this.#autoDelete.delete(key);
+  }
+
+  /** A client binds the queue: remembered if it is auto-delete. */
+  bound(virtualHost: string, { queue, unbind }: Binding): void {
+    const known = this.#autoDelete.get(keyOf(virtualHost, queue));
+    if (known === undefined || this.#bindings >= ALL_BINDINGS_MAX || unbind.length > BINDING_SIZE) return;
+    const bindings = (known.bindings ??= new Set());
+    if (bindings.size >= BINDINGS_MAX || bindings.has(unbind)) return;
+    bindings.add(unbind);
+    this.#bindings++;
+  }
+
+  /** A client takes that back. */
+  unbound(virtualHost: string, { queue, unbind }: Binding): void {
+    if (this.#autoDelete.get(keyOf(virtualHost, queue))?.bindings?.delete(unbind) === true) this.#bindings--;
+  }
+
+  /** How the bindings of an auto-delete queue are taken back: the arguments of each queue.unbind. */
+  bindingsOf(virtualHost: string, queue: string): string[] {
+    return [...(this.#autoDelete.get(keyOf(virtualHost, queue))?.bindings ?? [])];
   }
 
   /** An auto-delete queue gets a consumer. */
@@ -55,7 +98,8 @@ export class Queues {
   consumerWent(virtualHost: string, queue: string): boolean {
     const key = keyOf(virtualHost, queue);
     const left = (this.#consumers.get(key) ?? 1) - 1;
-    if (this.#autoDelete.has(key)) this.#autoDelete.set(key, performance.now());
+    const known = this.#autoDelete.get(key);
+    if (known !== undefined) known.used = performance.now();
     if (left > 0) this.#consumers.set(key, left);
     else this.#consumers.delete(key);
     return left <= 0;

@@ -1,6 +1,5 @@
 import type { Socket } from 'node:net';
-import { FRAME_OVERHEAD, PROTOCOL_HEADER, REPLY } from '../amqp/constants.ts';
-import type { WireError } from '../amqp/error.ts';
+import { NOTHING, PROTOCOL_HEADER, REPLY } from '../amqp/constants.ts';
 import { encodeClose } from '../amqp/method.ts';
 import { Brakes } from './brakes.ts';
 import type { SessionContext } from './context.ts';
@@ -19,6 +18,7 @@ import type { Endpoints } from './proxy-protocol.ts';
 import type { Listed } from './roster.ts';
 import { SessionLog } from './session-log.ts';
 import { endOnce } from './socket.ts';
+import { brokerFault, clientFault } from './stream-faults.ts';
 import { Account } from './telemetry/account.ts';
 import { tlsIdentityOf } from './tls-identity.ts';
 
@@ -38,7 +38,7 @@ export class Session implements Listed {
   #backend: Link | undefined;
   #toClient: Outlet | undefined;
   /** Octets of the client that came before there was a backend to send them to. */
-  #early: Uint8Array = new Uint8Array(0);
+  #early: Uint8Array = NOTHING;
   /** What passes through, where it is AMQP 0-9-1. */
   #conversation: Conversation | undefined;
   /** Octets of the broker are being looked at, and not yet passed on. */
@@ -83,8 +83,13 @@ export class Session implements Listed {
   }
 
   /** Octets of the client. */
-  readonly receive = (chunk: Uint8Array, length: number, lent: boolean): void =>
-    this.#guard(() => this.#receiveClient(chunk, length, lent));
+  readonly receive = (chunk: Uint8Array, length: number, lent: boolean): void => {
+    try {
+      this.#receiveClient(chunk, length, lent);
+    } catch (error) {
+      this.#fault(error);
+    }
+  };
 
   #receiveClient(chunk: Uint8Array, length: number, lent: boolean): void {
     this.#context.stats.octetsFromClients += length;
@@ -111,15 +116,19 @@ export class Session implements Listed {
     }
   }
 
-  /** A fault of the proxy's own costs this connection and no other. */
+  /** A fault of the proxy's own costs this connection and no other. What is done for each chunk goes without the function. */
   #guard(work: () => void): void {
     try {
       work();
     } catch (error) {
-      this.#log.fault(error);
-      this.#enterClosing();
-      this.destroy();
+      this.#fault(error);
     }
+  }
+
+  #fault(error: unknown): void {
+    this.#log.fault(error);
+    this.#enterClosing();
+    this.destroy();
   }
 
   #receiveBackend(chunk: Uint8Array, length: number, lent: boolean): void {
@@ -141,34 +150,12 @@ export class Session implements Listed {
     this.#toClient!.write(pieces, lent);
     latency.broker.end(began);
     if (this.#lastWords !== undefined && relay.stopped) this.#sayLastWords();
-    else if (relay.error !== undefined) this.#brokerFault(relay.error, relay.unsplittable);
-  }
-
-  #clientFault({ replyCode, message, method }: WireError): void {
-    const { visit, fromClient } = this.#conversation!;
-    if (visit.refusal !== undefined) this.#refuse(visit.refusal);
-    else {
-      if (replyCode === REPLY.channelError) visit.channelAbove();
-      if (fromClient.scanner.tooLarge) visit.frameAbove(fromClient.scanner.size + FRAME_OVERHEAD);
-      this.fail('CLIENT_FRAME', replyCode, message, method);
-    }
+    else if (relay.error !== undefined) this.#refuse(brokerFault(this.#conversation!, relay.error));
   }
 
   #refuse({ code, replyCode, text, method, silent, why = text }: Refusal): void {
     if (silent) this.#reject(code, why);
     else this.fail(code, replyCode, text, method, why);
-  }
-
-  #brokerFault(error: WireError, tooLarge: boolean): void {
-    const refusal = this.#conversation?.visit.refusal;
-    if (refusal !== undefined) this.#refuse(refusal);
-    else if (tooLarge) this.fail('CLIENT_FRAME_MAX', error.replyCode, error.message, error.method);
-    else
-      this.fail(
-        'BACKEND_PROTOCOL',
-        REPLY.internalError,
-        `the broker's octets are not AMQP: ${error.message}`,
-      );
   }
 
   /** Whether versions of AMQP whose frames aren't followed are refused. */
@@ -233,7 +220,13 @@ export class Session implements Listed {
       events: {
         guard: (work) => this.#guard(work),
         connected: () => this.#guard(() => this.#connected()),
-        receive: (chunk, length, lent) => this.#guard(() => this.#receiveBackend(chunk, length, lent)),
+        receive: (chunk, length, lent) => {
+          try {
+            this.#receiveBackend(chunk, length, lent);
+          } catch (error) {
+            this.#fault(error);
+          }
+        },
         failed: (error) => this.#guard(() => this.#backendFailed(error)),
         refused: (code, replyCode, text, method) =>
           this.#guard(() => this.fail(code, replyCode, text, method)),
@@ -251,7 +244,7 @@ export class Session implements Listed {
     const link = this.#backend!;
     link.write([this.#early.subarray(0, HEADER_SIZE)], false);
     const rest = this.#early.subarray(HEADER_SIZE);
-    this.#early = new Uint8Array(0);
+    this.#early = NOTHING;
     this.#state = this.#conversation === undefined ? 'raw' : 'handshake';
     this.#deadline.entered(this.#state);
     this.#octets += HEADER_SIZE + rest.length;
@@ -270,7 +263,7 @@ export class Session implements Listed {
     const backend = this.#backend!;
     backend.write(pieces, lent);
     if (fromClient.error !== undefined) {
-      this.#clientFault(fromClient.error);
+      this.#refuse(clientFault(this.#conversation!, fromClient.error));
     } else if (fromClient.holding) {
       backend.hold();
       this.#conversation!.unhold();

@@ -6,7 +6,7 @@ import net, { type NetConnectOpts, Socket, type SocketConstructorOpts } from 'no
  */
 export type Receive = (chunk: Uint8Array, length: number, lent: boolean) => void;
 
-const SMALLEST = 4 * 1024;
+export const SMALLEST = 4 * 1024;
 const LARGEST = 256 * 1024;
 /** Reads in a row that leave most of the buffer empty before it shrinks: a burst's end, not a pause in it. */
 const SMALL_READS = 8;
@@ -16,6 +16,16 @@ const GROWTH = 64 * 1024 * 1024;
 
 let grown = 0;
 
+/** Whether buffers may grow by so many octets more. */
+export function mayGrow(octets: number): boolean {
+  return grown + octets <= GROWTH;
+}
+
+/** Counts octets by which buffers have grown, or, below 0, shrunk. */
+export function countGrowth(octets: number): void {
+  grown += octets;
+}
+
 /** Ends what goes out on a socket, if that isn't done: Node makes an error, with its stack, for each end behind the first. */
 export function endOnce(socket: Socket, octets?: Uint8Array): void {
   if (socket.writableEnded) return;
@@ -23,20 +33,41 @@ export function endOnce(socket: Socket, octets?: Uint8Array): void {
   else socket.end(octets);
 }
 
-const READ_BUFFER = Symbol('read buffer');
+export const READ_BUFFER = Symbol('read buffer');
 
 /** A socket that {@link keepReadBuffer} knows. No WeakMap: its values outlive their keys in V8, until the next major collection. */
-interface Buffered {
-  [READ_BUFFER]?: ReadBuffer;
+export interface Buffered {
+  [READ_BUFFER]?: { abandon(): void };
+}
+
+/** What all sockets read into that have no buffer of their own: a read and its callback are one step of libuv's. */
+const LANDING = Buffer.allocUnsafeSlow(SMALLEST);
+
+/** Octets in which copies of what has landed lie one behind the other: what waits for a slow peer keeps no more than that. */
+const COPIES = 16 * 1024;
+
+let copies = Buffer.allocUnsafeSlow(COPIES);
+let copied = 0;
+
+/** A copy of a few octets, {@link SMALLEST} at most, in memory that nobody else writes to. */
+export function copyOf(octets: Buffer, length: number): Buffer {
+  if (copied + length > COPIES) {
+    copies = Buffer.allocUnsafeSlow(COPIES);
+    copied = 0;
+  }
+  const begin = copied;
+  copied += octets.copy(copies, begin, 0, length);
+  return copies.subarray(begin, copied);
 }
 
 /**
  * The buffer that a socket reads into. Reads that fill it make it grow, and runs of small ones shrink it: large buffers
- * cost a fifth of the CPU per octet in bulk, and idle connections must not keep them.
+ * cost a fifth of the CPU per octet in bulk, and idle connections must not keep them. The smallest is {@link LANDING},
+ * which is everybody's.
  */
 class ReadBuffer {
   receive: Receive;
-  #buffer = Buffer.allocUnsafeSlow(SMALLEST);
+  #buffer = LANDING;
   #smallReads = 0;
   #isKept = false;
 
@@ -55,7 +86,7 @@ class ReadBuffer {
     const size = this.#buffer.length;
     const isKept = this.#isKept;
     this.#isKept = false;
-    if (length === size && size < LARGEST && grown + size * 3 <= GROWTH) return this.#resize(size * 4);
+    if (length === size && size < LARGEST && mayGrow(size * 3)) return this.#resize(size * 4);
     if (size === SMALLEST || length > size / 16) this.#smallReads = 0;
     else if (++this.#smallReads >= SMALL_READS) return this.#resize(size / 4);
     return isKept ? this.#resize(size) : this.#buffer;
@@ -63,6 +94,12 @@ class ReadBuffer {
 
   get current(): Buffer {
     return this.#buffer;
+  }
+
+  /** Passes on what was read: lent, or a copy of what has landed where others' octets land next. */
+  pass(chunk: Uint8Array, length: number): void {
+    if (chunk === LANDING) this.receive(copyOf(LANDING, length), length, false);
+    else this.receive(chunk, length, true);
   }
 
   /** To be called once, when the socket is closed: others may grow then. */
@@ -75,7 +112,7 @@ class ReadBuffer {
   #resize(size: number): Buffer {
     grown += size - this.#buffer.length;
     this.#smallReads = 0;
-    this.#buffer = Buffer.allocUnsafeSlow(size);
+    this.#buffer = size === SMALLEST ? LANDING : Buffer.allocUnsafeSlow(size);
     return this.#buffer;
   }
 }
@@ -89,18 +126,22 @@ const ignore = (): void => {};
  * it, dead as it is, until the next major collection, and with it all that its listeners know: whole sessions would be moved to
  * the old generation, a tenth of the CPU of short connections.
  */
-export function letGoWhenClosed(socket: Socket): void {
-  socket.once('close', () => process.nextTick(() => socket.removeAllListeners()));
+export function letGoWhenClosed(socket: Socket, buffer?: ReadBuffer): void {
+  // No `once`, whose wrapper is larger than the listener: a socket closes but once.
+  socket.on('close', () => {
+    buffer?.release();
+    process.nextTick(() => socket.removeAllListeners());
+  });
 }
 
-/** The `onread` option of net: reads go into one buffer of the socket's own instead of a new one each. */
+/** The `onread` option of net: reads go into a buffer that is there instead of a new one each. */
 function onread(buffer: ReadBuffer): NonNullable<SocketConstructorOpts['onread']> {
   let length = 0;
   return {
     buffer: () => (length === 0 ? buffer.current : buffer.next(length)),
     callback: (octets, chunk) => {
       length = octets;
-      buffer.receive(chunk, octets, true);
+      buffer.pass(chunk, octets);
       return true;
     },
   };
@@ -118,28 +159,28 @@ export function connectPlain(to: { host: string; port: number }, receive: Receiv
     keepAliveInitialDelay: 60_000,
     onread: onread(buffer),
   };
-  const socket = net.connect(options).once('close', () => buffer.release());
+  const socket = net.connect(options);
   (socket as Buffered)[READ_BUFFER] = buffer;
-  letGoWhenClosed(socket);
+  letGoWhenClosed(socket, buffer);
   return socket;
 }
 
 /**
- * To be called while a chunk of {@link connectPlain}'s socket is being received: it is lent no more, and its receiver's
- * for as long as it likes.
+ * To be called while a chunk of a socket that was connected is being received: if it was lent, it is so no more, and is
+ * its receiver's for as long as it likes.
  */
 export function keepReadBuffer(socket: Socket): void {
   (socket as Buffered)[READ_BUFFER]?.abandon();
 }
 
-/** Sends the octets of a socket that has no `onread` (TLS) to `receive`. */
+/** Sends the octets of a socket to `receive` as its stream has them, in chunks of their own. */
 export function receiveData(socket: Socket, receive: Receive): void {
   socket.on('data', (chunk: Buffer) => receive(chunk, chunk.length, false));
   letGoWhenClosed(socket);
 }
 
 /**
- * Takes over an accepted plain socket, so that it reads into a buffer of its own. Node has no public option for that on
+ * Takes over an accepted plain socket, so that it reads into a buffer that is there. Node has no public option for that on
  * the server's side: the handle moves to a new socket that is made with `onread`. Where the handle isn't found (another
  * Node), the accepted socket itself serves with 'data' events: slower, and right.
  *
@@ -159,7 +200,7 @@ export function adoptPlain(accepted: Socket, receive: Receive): Socket {
   const buffer = new ReadBuffer(receive);
   const kept = { handle, allowHalfOpen: true, readable: true, writable: true };
   const options = { ...kept, onread: onread(buffer) } as unknown as SocketConstructorOpts;
-  const socket = new Socket(options).once('close', () => buffer.release()).resume();
-  letGoWhenClosed(socket);
+  const socket = new Socket(options).resume();
+  letGoWhenClosed(socket, buffer);
   return socket;
 }

@@ -9,6 +9,7 @@ import {
   readQueueDelete,
 } from '../amqp/method.ts';
 import { withShortstr } from '../amqp/splice.ts';
+import { readBinding } from './binding.ts';
 import { FollowUp } from './followup.ts';
 import { latin1 } from './latin1.ts';
 import type { Lookup } from './lookup.ts';
@@ -54,27 +55,33 @@ interface Held {
 /** The client's methods as the broker gets them, once the connection is open. */
 export class Translation {
   readonly #settings: TranslationSettings;
-  readonly #follow: FollowUp | undefined;
+  // Most connections need none of these, and there are thousands of connections.
+  #follow: FollowUp | undefined;
   /** What the client gets for the broker's next channel.close, by channel. */
-  readonly #refusals = new Map<number, Uint8Array>();
+  #refusals: Map<number, Uint8Array> | undefined;
   /** The queue that was declared last on each channel, an octet a character: what an empty name means. */
-  readonly #declared = new Map<number, string>();
-  readonly #accepted = new Set<string>();
+  #declared: Map<number, string> | undefined;
+  #accepted: Set<string> | undefined;
   /** A method that holds the client's stream and has not been asked about yet. */
   #held: Held | undefined;
   #retry: NodeJS.Timeout | undefined;
 
   constructor(settings: TranslationSettings) {
-    const { lookup, queues, virtualHost, send, deleted } = settings;
     this.#settings = settings;
-    this.#follow =
-      lookup === undefined ? undefined : new FollowUp({ lookup, queues, virtualHost, send, deleted });
+  }
+
+  /** Follows consumers from here on; undefined where the client leaves no channel for it. */
+  #following(): FollowUp | undefined {
+    const { lookup, queues, virtualHost, send, deleted } = this.#settings;
+    if (lookup === undefined) return undefined;
+    return (this.#follow ??= new FollowUp({ lookup, queues, virtualHost, send, deleted }));
   }
 
   /** Whether frames of this method of the client have to be shown. */
   wants(method: number): boolean {
     return (
       ruleFor(method) !== undefined ||
+      (isBinding(method) && this.#settings.lookup !== undefined) ||
       ((method === METHOD.basicCancel || method === METHOD.channelClose) &&
         this.#follow?.followsEnds === true)
     );
@@ -87,7 +94,7 @@ export class Translation {
    */
   translate(frame: Uint8Array, method: number): Uint8Array | undefined {
     const rule = ruleFor(method);
-    if (rule === undefined) return this.#ends(frame, method);
+    if (rule === undefined) return isBinding(method) ? this.#binds(frame, method) : this.#ends(frame, method);
     const { rules, lookup, rewritten } = this.#settings;
     const named = this.#named(frame, method);
     const trial = rule.trial?.(named, rules);
@@ -152,7 +159,7 @@ export class Translation {
 
   #settle({ method, frame }: Held, { send, existing, refusal }: Settlement): void {
     if (existing !== undefined) this.#settings.existing(method, existing);
-    if (refusal !== undefined) this.#refusals.set(channelOf(send), refusal);
+    if (refusal !== undefined) this.#refuses(channelOf(send), refusal);
     this.#settings.release(this.#sent(frame, send));
   }
 
@@ -168,8 +175,8 @@ export class Translation {
     const { nameStart, nameEnd } = readQueueDeclare(sent);
     const channel = channelOf(sent);
     const queue = latin1(sent, nameStart, nameEnd);
-    if (queue === '') this.#declared.delete(channel);
-    else this.#declared.set(channel, queue);
+    if (queue === '') this.#declared?.delete(channel);
+    else (this.#declared ??= new Map()).set(channel, queue);
     const { queues, virtualHost } = this.#settings;
     if (hasLostAutoDelete(frame, sent)) queues.declaredAutoDelete(virtualHost, queue);
     else if (declaresLasting(frame)) queues.forget(virtualHost, queue);
@@ -177,32 +184,37 @@ export class Translation {
 
   #deletes(frame: Uint8Array): void {
     const { nameStart, nameEnd } = readQueueDelete(frame);
-    const queue = latin1(frame, nameStart, nameEnd) || this.#declared.get(channelOf(frame));
+    const queue = latin1(frame, nameStart, nameEnd) || this.#declared?.get(channelOf(frame));
     if (queue !== undefined) this.#settings.queues.forget(this.#settings.virtualHost, queue);
   }
 
   #consumes(frame: Uint8Array): Uint8Array {
     if (this.#isKeptAway(frame)) return this.#keepAway(frame);
     const queue = this.#consumedQueue(frame);
-    return queue === undefined ? frame : (this.#follow?.consumes(frame, queue) ?? frame);
+    return queue === undefined ? frame : (this.#following()?.consumes(frame, queue) ?? frame);
   }
 
   /** The queue of a basic.consume frame, an octet a character. */
   #consumedQueue(frame: Uint8Array): string | undefined {
     const { nameStart, nameEnd } = readBasicConsume(frame);
-    return latin1(frame, nameStart, nameEnd) || this.#declared.get(channelOf(frame));
+    return latin1(frame, nameStart, nameEnd) || this.#declared?.get(channelOf(frame));
   }
 
   #isKeptAway(frame: Uint8Array): boolean {
     const queue = this.#consumedQueue(frame);
-    return queue !== undefined && this.#follow?.isKeptAway(queue) === true;
+    return queue !== undefined && this.#following()?.isKeptAway(queue) === true;
   }
 
   /** @returns what is sent in the place of a basic.consume that is refused */
   #keepAway(frame: Uint8Array): Uint8Array {
     const { send, refusal } = refuseConsume(frame, this.#settings.virtualHost);
-    this.#refusals.set(channelOf(frame), refusal);
+    this.#refuses(channelOf(frame), refusal);
     return send;
+  }
+
+  #refuses(channel: number, refusal: Uint8Array): void {
+    this.#refusals ??= new Map();
+    this.#refusals.set(channel, refusal);
   }
 
   /** A conditional queue.delete or an exclusive basic.consume of the queue that was declared last, with its name. */
@@ -212,9 +224,19 @@ export class Translation {
       method === METHOD.queueDelete ? readQueueDelete(frame) : readBasicConsume(frame);
     const asked =
       method === METHOD.queueDelete ? QUEUE_DELETE.ifUnused | QUEUE_DELETE.ifEmpty : BASIC_CONSUME.exclusive;
-    const queue = this.#declared.get(channelOf(frame));
+    const queue = this.#declared?.get(channelOf(frame));
     if (nameStart !== nameEnd || (frame[flagsAt]! & asked) === 0 || queue === undefined) return frame;
     return withShortstr(frame, nameStart - 1, queue);
+  }
+
+  /** A queue.bind or queue.unbind. */
+  #binds(frame: Uint8Array, method: number): Uint8Array {
+    const binding = readBinding(frame, this.#declared?.get(channelOf(frame)));
+    const { queues, virtualHost } = this.#settings;
+    if (binding === undefined) return frame;
+    if (method === METHOD.queueBind) queues.bound(virtualHost, binding);
+    else queues.unbound(virtualHost, binding);
+    return frame;
   }
 
   /** A basic.cancel or channel.close. */
@@ -226,7 +248,7 @@ export class Translation {
   /** Whether a method that the broker sends on one of the client's channels has to be shown. */
   wantsFromBroker(method: number, channel: number): boolean {
     if (method === METHOD.channelClose || method === METHOD.channelCloseOk) {
-      if (this.#refusals.has(channel) || this.#declared.has(channel)) return true;
+      if (this.#refusals?.has(channel) === true || this.#declared?.has(channel) === true) return true;
     }
     return this.#follow?.wants(method) === true;
   }
@@ -236,9 +258,9 @@ export class Translation {
     const channel = channelOf(frame);
     let shown = frame;
     if (method === METHOD.channelClose || method === METHOD.channelCloseOk) {
-      this.#declared.delete(channel);
-      if (method === METHOD.channelClose) shown = this.#refusals.get(channel) ?? frame;
-      this.#refusals.delete(channel);
+      this.#declared?.delete(channel);
+      if (method === METHOD.channelClose) shown = this.#refusals?.get(channel) ?? frame;
+      this.#refusals?.delete(channel);
     }
     const passed = this.#follow?.heard(frame, method) ?? frame;
     return passed === frame ? shown : passed;
@@ -270,16 +292,21 @@ export class Translation {
   #isAccepted(edited: Uint8Array): boolean {
     const { lookup, queues, virtualHost } = this.#settings;
     const queue = declaredQueue(edited);
-    if (lookup?.idle !== true || this.#follow?.unsettled !== false) return false;
+    if (lookup?.idle !== true || this.#follow?.unsettled === true) return false;
     if (queue !== undefined && queues.isEnding(virtualHost, queue)) return false;
-    return this.#accepted.has(fingerprint(edited));
+    return this.#accepted?.has(fingerprint(edited)) === true;
   }
 
   #accept(edited: Uint8Array): void {
     if (edited.length > ACCEPTED_SIZE) return;
+    this.#accepted ??= new Set();
     if (this.#accepted.size >= ACCEPTED_MAX) this.#accepted.clear();
     this.#accepted.add(fingerprint(edited));
   }
+}
+
+function isBinding(method: number): boolean {
+  return method === METHOD.queueBind || method === METHOD.queueUnbind;
 }
 
 /** The queue that a frame declares, an octet a character; undefined where it is another method. */

@@ -54,6 +54,9 @@ function observe(backend: Backend, attempt: Attempt, times: GuardTimes, receive:
     if (isOver) return;
     isOver = true;
     clearTimeout(timer);
+    timer = undefined;
+    // Whoever has the socket has listeners of its own by now.
+    socket.off('error', failed).off('end', ended).off('close', closed);
     tell();
   };
   const late = (milliseconds: number, what: string): NodeJS.Timeout =>
@@ -61,24 +64,23 @@ function observe(backend: Backend, attempt: Attempt, times: GuardTimes, receive:
       () => over(() => attempt.failed(`${what} within ${milliseconds / 1000} s`)),
       milliseconds,
     ).unref();
-  let timer = late(times.connectTimeout, 'no connection');
+  let timer: NodeJS.Timeout | undefined = late(times.connectTimeout, 'no connection');
   let take: Receive = (chunk, length, lent) => {
     take = receive;
     over(() => attempt.succeeded());
     receive(chunk, length, lent);
   };
+  const failed = ({ code, message }: NodeJS.ErrnoException): void =>
+    over(() => attempt.failed(code ?? message));
+  // Whoever hangs up first has given it up.
+  const ended = (): void =>
+    over(() => (socket.writableEnded ? attempt.abandoned() : attempt.failed('it ended the connection')));
+  const closed = (): void => over(() => attempt.abandoned());
   const socket = backend.connect((chunk, length, lent) => take(chunk, length, lent));
   socket.once(backend.tls ? 'secureConnect' : 'connect', () => {
     clearTimeout(timer);
     if (!isOver) timer = late(times.handshakeTimeout, 'no answer');
   });
-  socket.once('error', (error: NodeJS.ErrnoException) => {
-    over(() => attempt.failed(error.code ?? error.message));
-  });
-  socket.once('end', () => {
-    // Whoever hangs up first has given it up.
-    over(() => (socket.writableEnded ? attempt.abandoned() : attempt.failed('it ended the connection')));
-  });
-  socket.once('close', () => over(() => attempt.abandoned()));
+  socket.on('error', failed).on('end', ended).on('close', closed);
   return socket;
 }

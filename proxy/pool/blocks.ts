@@ -54,3 +54,6 @@ class Blocks {
 }
 
 export const blocks = new Blocks();
+
+/** Has a FrameCutter collect what it has to in them. */
+export const IN_BLOCKS = { allocate: (length: number): Uint8Array => blocks.take(length) } as const;

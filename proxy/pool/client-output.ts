@@ -66,8 +66,9 @@ export class ClientOutput {
     if (this.#isGiving) return;
     while (this.#said.length > 0) {
       const frames = this.#said.splice(0);
-      // In one piece: what waits in a socket costs much more than its octets by the piece.
-      this.#give(frames.length === 1 ? frames[0]! : Buffer.concat(frames), false);
+      // In one piece: what waits in a socket costs much more than its octets by the piece. A Buffer, since Node makes one of
+      // any other array.
+      this.#give(Buffer.concat(frames), false);
     }
   }
 

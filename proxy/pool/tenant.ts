@@ -6,7 +6,6 @@ import {
   OPEN_OK,
   readStartOk,
   readTune,
-  type StartOk,
   type Tune,
   UNBLOCKED,
 } from '../../amqp/connection.ts';
@@ -24,7 +23,7 @@ import type { Link, LinkClient, LinkEvents } from '../link.ts';
 import { INITIAL_FRAME_MAX } from '../negotiation.ts';
 import type { Source } from '../outlet.ts';
 import { MAX_COLLECTED } from '../relay.ts';
-import { blocks } from './blocks.ts';
+import { IN_BLOCKS } from './blocks.ts';
 import { ClientChannels } from './client-channels.ts';
 import { ClientOutput } from './client-output.ts';
 import { ClientPulse } from './client-pulse.ts';
@@ -73,7 +72,9 @@ export class Tenant implements Link, FrameSink, GroupMember {
   /** Kept as long as the client is there: new connections to the broker are made with them. */
   #who: Who | undefined;
   #identity: ClientIdentity = NOBODY;
-  #startOk: StartOk | undefined;
+  /** What the client says that it knows. */
+  #knowsRefusals = false;
+  #knowsBlocked = false;
   #virtualHost = '';
   #pulse: ClientPulse | undefined;
   #group: Group | undefined;
@@ -97,7 +98,7 @@ export class Tenant implements Link, FrameSink, GroupMember {
     this.#gate = client.gate;
     this.#holder = this.#gate.holder();
     this.#early = new EarlyFrames(this.#gate.holder());
-    this.#cutter = new FrameCutter(MAX_COLLECTED, this, { allocate: (length) => blocks.take(length) });
+    this.#cutter = new FrameCutter(MAX_COLLECTED, this, IN_BLOCKS);
     this.#output = new ClientOutput({
       events: this.#events,
       backlog: () => client.backlog(),
@@ -278,10 +279,12 @@ export class Tenant implements Link, FrameSink, GroupMember {
   }
 
   #logIn(frame: Uint8Array): void {
-    this.#startOk = readStartOk(frame);
-    this.#output.hearsCancels = this.#startOk.has('consumer_cancel_notify');
+    const startOk = readStartOk(frame);
+    this.#output.hearsCancels = startOk.has('consumer_cancel_notify');
+    this.#knowsRefusals = startOk.has('authentication_failure_close');
+    this.#knowsBlocked = startOk.has('connection.blocked');
     this.#identity = readClientIdentity(frame);
-    const { mechanism, response, locale } = this.#startOk;
+    const { mechanism, response, locale } = startOk;
     const { tlsIdentity, endpoints } = this.#client;
     const credentials = { mechanism, response, locale, user: this.#identity.user };
     this.#who = { credentials, key: credentialKey(credentials, tlsIdentity()), endpoints };
@@ -306,12 +309,8 @@ export class Tenant implements Link, FrameSink, GroupMember {
 
   #enter(virtualHost: string): void {
     if (Buffer.byteLength(virtualHost) > 255) {
-      this.#fail(
-        'CLIENT_PROTOCOL',
-        REPLY.syntaxError,
-        'the virtual host is not UTF-8',
-        METHOD.connectionOpen,
-      );
+      const text = 'the virtual host is not UTF-8';
+      this.#fail('CLIENT_PROTOCOL', REPLY.syntaxError, text, METHOD.connectionOpen);
       return;
     }
     this.#virtualHost = virtualHost;
@@ -358,7 +357,7 @@ export class Tenant implements Link, FrameSink, GroupMember {
   }
 
   #refuse({ kind, replyCode, text, silent, wordless }: PoolRefusal): void {
-    if (wordless === true || (silent && this.#startOk?.has('authentication_failure_close') !== true)) {
+    if (wordless === true || (silent && !this.#knowsRefusals)) {
       this.#events.rejected('LOGIN_REFUSED', text);
       return;
     }
@@ -402,7 +401,7 @@ export class Tenant implements Link, FrameSink, GroupMember {
 
   /** connection.blocked and connection.unblocked go to clients that publish, where they know them. */
   #blocked(reason: string | undefined): void {
-    if (this.#startOk?.has('connection.blocked') !== true) return;
+    if (!this.#knowsBlocked) return;
     const tells =
       reason === undefined ? this.#toldBlocked : this.#channels?.publishes === true && !this.#toldBlocked;
     if (!tells) return;

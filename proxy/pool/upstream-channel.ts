@@ -1,6 +1,6 @@
 import { encodeChannelCloseOk, encodeFlow } from '../../amqp/connection.ts';
 import { METHOD, REPLY } from '../../amqp/constants.ts';
-import { encodeClose } from '../../amqp/method.ts';
+import { encodeClose, withChannel } from '../../amqp/method.ts';
 import type { ChannelState } from './channel-state.ts';
 import type { PoolEnd } from './stats.ts';
 import type { Upstream } from './upstream.ts';
@@ -41,6 +41,9 @@ export interface ChannelHome {
   /** Calls what the owner gave. */
   call(owner: ChannelOwner, work: () => void): void;
 }
+
+/** channel.close of one that its owner needs no more, on any channel. */
+const RELEASED = encodeClose(REPLY.replySuccess, 'released', 0, 1);
 
 /** Of channel.open, flow, close and their answers. */
 export const CLASS_CHANNEL = 20;
@@ -128,7 +131,7 @@ export class UpstreamChannel {
 
   #close(): void {
     this.#phase = 'closing';
-    this.upstream.send(encodeClose(REPLY.replySuccess, 'released', 0, this.number));
+    this.upstream.send(withChannel(RELEASED, this.number));
     this.#home.settling(this);
   }
 

@@ -146,7 +146,7 @@ export class Upstream {
       this.#guard(() => this.#receive(chunk, length, lent)),
     );
     this.socket = socket;
-    this.#gather = new Gather(socket);
+    this.#gather = new Gather(socket, backend.tls);
     socket.once(backend.tls ? 'secureConnect' : 'connect', () => this.#guard(() => this.#connected()));
     socket.on('error', (error) => this.#guard(() => this.#failed(error)));
     socket.on('end', () => this.#guard(() => this.#gone()));
@@ -252,8 +252,7 @@ export class Upstream {
    * @returns false when they have to be written now, by the caller
    */
   gather(pieces: readonly Uint8Array[]): boolean {
-    // For one client alone nothing is won by waiting, unless something waits already.
-    return (this.owners > 1 || this.#gather.waits) && this.#gather.add(pieces);
+    return this.#gather.expectsMore(this.owners) && this.#gather.add(pieces);
   }
 
   /** To be called by an owner within {@link ChannelOwner.receive}: the lent octets are its own. */

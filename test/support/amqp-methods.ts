@@ -25,6 +25,11 @@ export function queueBind(channel: number, queue: string, exchange: string, key:
   return method(channel, 50, 20, Buffer.concat([RESERVED, ...names, Buffer.of(0), NO_TABLE]));
 }
 
+export function queueUnbind(channel: number, queue: string, exchange: string, key: string): Buffer {
+  const names = [queue, exchange, key].map(shortstr);
+  return method(channel, 50, 50, Buffer.concat([RESERVED, ...names, NO_TABLE]));
+}
+
 export function queuePurge(channel: number, queue: string): Buffer {
   return method(channel, 50, 30, Buffer.concat([RESERVED, shortstr(queue), Buffer.of(0)]));
 }

@@ -24,6 +24,8 @@ export class AnsweringBroker extends ScriptedBroker {
   octets = 0;
   /** The body that basic.get brings, in one frame. */
   message: Uint8Array = new Uint8Array(0);
+  /** Where each basic.consume came. */
+  readonly consumers: { readonly peer: Peer; readonly channel: number }[] = [];
   /** connection.start-ok of each connection. */
   readonly startOks: Buffer[] = [];
   readonly #channelMax: number;
@@ -88,6 +90,12 @@ export class AnsweringBroker extends ScriptedBroker {
       case '20.40':
         peer.write(method(channel, 20, 41));
         break;
+      case '60.20': {
+        const tagAt = 14 + octets[13]!;
+        this.consumers.push({ peer, channel });
+        peer.write(method(channel, 60, 21, octets.subarray(tagAt, tagAt + 1 + octets[tagAt]!)));
+        break;
+      }
       case '85.10':
         peer.write(method(channel, 85, 11));
         break;

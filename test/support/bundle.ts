@@ -22,7 +22,11 @@ export type BundleName = keyof typeof entries;
  * Node's flags in the proxy's image; docs/tuning.md has what each is for. The code cache holds for the flags that it was
  * made with.
  */
-export const PROXY_FLAGS: readonly string[] = ['--expose-gc', '--max-semi-space-size=2'];
+export const PROXY_FLAGS: readonly string[] = [
+  '--expose-gc',
+  '--max-semi-space-size=2',
+  '--no-concurrent-recompilation',
+];
 
 /** What the proxy's image has in its environment besides; the paths are those in the image. */
 export const PROXY_ENVIRONMENT = {

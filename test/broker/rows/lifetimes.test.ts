@@ -7,6 +7,7 @@ import {
   basicGet,
   basicPublish,
   confirmSelect,
+  queueBind,
   queueDelete,
 } from '../../support/amqp-methods.ts';
 import { CONSUMER_ENDS } from '../../support/consumer-ends.ts';
@@ -171,6 +172,33 @@ await describeBrokers(['3.10', '4.0', '4.3'], (version) => {
       await delivers(other, again);
       await other.close();
       await expect.poll(() => exists(again), SOON).toBe(false);
+    });
+
+    it('goes without ending the connection of a client whose messages are routed to it meanwhile, 20 times in a row', async () => {
+      const name = 'bound while it goes';
+      const message = basicPublish(1, 'bound', 'x', { exchange: 'amq.topic' });
+      const answers = new Set<string>();
+      const over = new AbortController();
+      const publish = async (): Promise<void> => {
+        await using publisher = await client(at.direct);
+        answers.add(await publisher.ask(confirmSelect(1)));
+        while (!over.signal.aborted && answers.size === 1)
+          answers.add((await publisher.ask(message)).replace(/^basic\.ack \d+$/, 'confirm.select-ok'));
+      };
+      const publishing = Promise.all([publish(), publish()]);
+      await using consumer = await client();
+      for (let i = 0; i < 20; i++) {
+        expect(await consumer.ask(queueDeclare({ name, flags: AUTO_DELETE }))).toMatch(/^queue\.declare-ok /);
+        expect(await consumer.ask(queueBind(1, name, 'amq.topic', '#'))).toBe('queue.bind-ok');
+        consumer.send(basicConsume({ name, tag: 'c', flags: NO_ACK }));
+        await consumer.hears(3); // basic.consume-ok, and messages
+        consumer.send(basicCancel(1, 'c'));
+        while (!(await consumer.hear(1)).startsWith('basic.cancel-ok'));
+      }
+      await expect.poll(() => exists(name), SOON).toBe(false);
+      over.abort();
+      await publishing;
+      expect([...answers]).toEqual(['confirm.select-ok']);
     });
 
     it('is there for a client that cancels and declares it again at once, 50 times in a row', async () => {

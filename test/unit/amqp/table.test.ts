@@ -117,6 +117,12 @@ describe('a field table', () => {
     );
   });
 
+  it('is refused where an entry behind the one that is looked for is malformed', () => {
+    const octets = Buffer.concat([encodeTable([entry('key', { tag: 'V' })]), Buffer.from('\x04abc')]);
+    octets.writeUInt32BE(octets.length - 4);
+    expect(() => findEntry(octets, 0, octets.length, 'key')).toThrow('field name longer than its table');
+  });
+
   it('tells keys apart by all their octets', () => {
     const octets = encodeTable([entry('x-expires', { tag: 'V' })]);
     const [span] = entries(octets, 0, octets.length);

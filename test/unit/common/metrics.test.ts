@@ -1,6 +1,7 @@
+import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { Distribution } from '../../../common/distribution.ts';
-import { createMetrics } from '../../../common/metrics.ts';
+import { createMetrics, type Metrics } from '../../../common/metrics.ts';
 
 describe('createMetrics', () => {
   it('reads plain fields when scraped, as often as it is scraped', async () => {
@@ -86,5 +87,34 @@ describe('createMetrics', () => {
       throw new Error('no value');
     });
     await expect(metrics.text()).rejects.toThrow('no value');
+  });
+});
+
+describe("the event loop's lag", () => {
+  const LAGS = ['min', 'max', 'mean', 'stddev', 'p50', 'p90', 'p99'];
+
+  async function lags(metrics: Metrics): Promise<Record<string, number>> {
+    const found = (await metrics.text()).matchAll(/^nodejs_eventloop_lag_(\w+)_seconds (\S+)$/gm);
+    return Object.fromEntries([...found].map(([, name, value]) => [name, Number(value)]));
+  }
+
+  it('is how long its turns were, the longest one included', async () => {
+    const metrics = createMetrics();
+    await lags(metrics);
+    await setImmediate();
+    const until = performance.now() + 50;
+    while (performance.now() < until);
+    for (let turn = 0; turn < 200; turn++) await setImmediate();
+    const busy = await lags(metrics);
+    expect(Object.keys(busy)).toEqual(LAGS);
+    expect(busy['max']).toBeGreaterThanOrEqual(0.05);
+    expect(busy['min']).toBeLessThan(busy['max']!);
+  });
+
+  it('is a number, however little there was', async () => {
+    const metrics = createMetrics();
+    const atOnce = await Promise.all([lags(metrics), lags(metrics)]);
+    for (const name of LAGS)
+      expect(atOnce.map((found) => Number.isFinite(found[name]))).toEqual([true, true]);
   });
 });

@@ -6,6 +6,7 @@ import { Outlet } from '../../../proxy/outlet.ts';
 import { Relay } from '../../../proxy/relay.ts';
 import { clientTraceArbitrary, cut, cutsArbitrary } from '../../support/amqp-arbitraries.ts';
 import { entry, exchangeDeclare, longstr, queueDeclare } from '../../support/amqp-frames.ts';
+import { queueBind } from '../../support/amqp-methods.ts';
 import {
   connectPeer,
   frame,
@@ -85,7 +86,7 @@ async function expectFrames(...frames: Buffer[]): Promise<void> {
 
 describe('a declare that is rewritten', () => {
   it("is tried on the proxy's own channel, and what comes behind it waits for the answer", async () => {
-    const behind = Buffer.concat([method(1, 50, 20, Buffer.from('bind')), frame(8, 0, Buffer.alloc(0))]);
+    const behind = Buffer.concat([queueBind(1, 'q', 'x', ''), frame(8, 0, Buffer.alloc(0))]);
     client.write(transient(1, NO_WAIT), behind);
     await expectFrames(method(OWN, 20, 10, Buffer.of(0)));
     upstream.write(openOk);

@@ -52,7 +52,8 @@ class Destination extends Writable {
 
   #send(octets: readonly Uint8Array[], done: Sending['done']): void {
     this.sending = { octets: this.copies ? [Buffer.concat(octets)] : octets, done };
-    if (this.atOnce) this.take();
+    // The kernel has nothing to wait for where there is nothing to take.
+    if (this.atOnce || octets.every(({ length }) => length === 0)) this.take();
   }
 
   /** What is being sent is cancelled, and told so afterwards. */
@@ -161,6 +162,46 @@ describe('a source', () => {
     expect(source.paused).toBe(false);
   });
 
+  it.each([
+    { size: 10, calls: 0 },
+    { size: 100_000, calls: 1 },
+  ])('gets $size octets that are taken at once back, and is told of $calls writes', ({ size, calls }) => {
+    const given: Uint8Array[] = [];
+    const destination = new Destination(false);
+    destination.atOnce = true;
+    let told = 0;
+    const write = destination.write.bind(destination) as (
+      octets: Uint8Array,
+      done?: (error?: Error | null) => void,
+    ) => boolean;
+    destination.write = ((octets: Uint8Array, done?: () => void) => {
+      if (done !== undefined) told++;
+      return write(octets, done);
+    }) as typeof destination.write;
+    const outlet = new Outlet(new Source(), destination as unknown as Socket, false, (octets) =>
+      given.push(octets),
+    );
+    const piece = Buffer.alloc(size);
+    outlet.write([piece], false, [piece]);
+    expect(told).toBe(calls);
+    expect(given).toEqual(calls === 0 ? [piece] : []);
+  });
+
+  it('gets back what it has borrowed only when the socket uses it no more', async () => {
+    const given: Uint8Array[] = [];
+    const destination = new Destination(false);
+    const give = (octets: Uint8Array): void => void given.push(octets);
+    const outlet = new Outlet(new Source(), destination as unknown as Socket, false, give);
+    const piece = Buffer.from('borrowed');
+    outlet.write([piece], false, [piece]);
+    await setImmediate();
+    expect(given).toEqual([]);
+    destination.take();
+    await setImmediate();
+    expect(given).toEqual([piece]);
+    expect(given[0]).toBe(piece);
+  });
+
   it('that gives its octets away is paused only when the socket has enough', async () => {
     const { source, destination, outlet } = outletOf(false);
     outlet.write([Buffer.alloc(60)], false);
@@ -204,10 +245,12 @@ describe('a source', () => {
     outlet.release();
     expect(source.paused).toBe(true);
     destination.end('last words');
+    expect(source.paused).toBe(true);
     destination.take();
     await setImmediate();
-    expect(source.paused).toBe(false); // what another has written is not waited for
-    destination.take();
+    destination.take(); // what another has written meanwhile goes out together with what tells of the end
+    await setImmediate();
+    expect(source.paused).toBe(false);
     const all = Buffer.concat([Buffer.alloc(80, 1), Buffer.alloc(10, 2), Buffer.from('last words')]);
     expect(Buffer.concat(destination.sent)).toEqual(all);
   });

@@ -101,6 +101,21 @@ async function chain(adopt: Adopt): Promise<Chain> {
   return { client, server: await serverSide.promise, up, down };
 }
 
+/** A client, and an adopted socket whose octets go to `receive`. */
+async function receiving(receive: Receive): Promise<{ client: Socket; up: { received: number } }> {
+  const up = { received: 0 };
+  const port = await listen({ pauseOnConnect: true }, (accepted) => {
+    const count: Receive = (chunk, length, lent) => {
+      up.received += length;
+      receive(chunk, length, lent);
+    };
+    opened.push(adoptPlain(accepted, count));
+  });
+  const client = net.connect({ host: '127.0.0.1', port, noDelay: true });
+  opened.push(client);
+  return { client, up };
+}
+
 async function until(what: string, done: () => boolean): Promise<void> {
   const deadline = Date.now() + 10_000;
   while (!done()) {
@@ -188,52 +203,97 @@ describe.each<[string, Adopt, boolean]>([
 });
 
 describe('the buffer of an adopted socket', () => {
-  it('grows by reads that fill it and shrinks by a run of small ones', async () => {
-    const sizes: number[] = [];
-    let received = 0;
-    const port = await listen({ pauseOnConnect: true }, (accepted) => {
-      opened.push(
-        adoptPlain(accepted, (chunk, length) => {
-          sizes.push(chunk.length);
-          received += length;
-        }),
-      );
+  it('is one of its own while reads are large: it grows by those that fill it and shrinks by a run of small ones', async () => {
+    const sizes: (number | undefined)[] = [];
+    const { client, up } = await receiving((chunk, _length, lent) => {
+      sizes.push(lent ? chunk.length : undefined);
     });
-    const client = net.connect({ host: '127.0.0.1', port, noDelay: true });
-    opened.push(client);
     let written = 0;
     const write = async (octets: Uint8Array): Promise<void> => {
       client.write(octets);
       written += octets.length;
-      await until('what was written', () => received === written);
+      await until('what was written', () => up.received === written);
     };
     await write(Buffer.alloc(1));
-    expect(sizes).toEqual([4096]);
+    expect(sizes).toEqual([undefined]);
     await write(BULK.subarray(0, 8 * 1024 * 1024));
-    expect([...new Set(sizes)]).toEqual([4096, 16_384, 65_536, LARGEST]);
+    expect([...new Set(sizes)]).toEqual([undefined, 16_384, 65_536, LARGEST]);
     sizes.length = 0;
     for (let i = 0; i < 30; i++) await write(Buffer.alloc(1));
-    expect([...new Set(sizes)].slice(-3)).toEqual([65_536, 16_384, 4096]);
+    expect([...new Set(sizes)].slice(-3)).toEqual([65_536, 16_384, undefined]);
     expect(sizes.filter((size) => size === 65_536)).toHaveLength(8);
   });
 
-  it('is lent again for each read', async () => {
+  it('is lent again for each read once it has one of its own', async () => {
     const chunks: Uint8Array[] = [];
-    const port = await listen({ pauseOnConnect: true }, (accepted) => {
-      opened.push(
-        adoptPlain(accepted, (chunk, length, lent) => {
-          expect(lent).toBe(true);
-          chunks.push(chunk.subarray(0, length));
-        }),
-      );
+    const { client, up } = await receiving((chunk, length, lent) => {
+      if (lent) chunks.push(chunk.subarray(0, length));
     });
-    const client = net.connect({ host: '127.0.0.1', port });
-    opened.push(client);
-    client.write('one');
-    await until('the first read', () => chunks.length === 1);
-    client.write('two');
-    await until('the second read', () => chunks.length === 2);
+    client.write(Buffer.alloc(8 * 1024));
+    await until('all of it', () => up.received === 8 * 1024);
+    chunks.length = 0;
+    for (const word of ['one', 'two']) {
+      const before = up.received;
+      client.write(word);
+      await until(word, () => up.received === before + 3);
+    }
     expect(chunks.map((chunk) => Buffer.from(chunk).toString())).toEqual(['two', 'two']);
+  });
+});
+
+describe('sockets that read little at a time', () => {
+  it("give what they have read away, and nobody's octets get over another's", async () => {
+    const written: string[][] = [[], []];
+    const chunks: Uint8Array[][] = [[], []];
+    const sockets = await Promise.all(
+      chunks.map((read) =>
+        receiving((chunk, length, lent) => {
+          expect([lent, chunk.length]).toEqual([false, length]);
+          read.push(chunk);
+        }),
+      ),
+    );
+    for (const word of ['one', 'two', 'three']) {
+      for (const [index, { client, up }] of sockets.entries()) {
+        const octets = `${word} of ${index}`;
+        const before = up.received;
+        client.write(octets);
+        written[index]!.push(octets);
+        await until(octets, () => up.received === before + octets.length);
+      }
+    }
+    expect(chunks.map((read) => read.map((chunk) => Buffer.from(chunk).toString()))).toEqual(written);
+  });
+
+  it('keep what the kernel has not taken, whatever is read meanwhile, and however much', async () => {
+    const chains = await Promise.all(Array.from({ length: 3 }, () => chain(adoptPlain)));
+    const hashes = chains.map(() => createHash('sha256'));
+    let at = 0;
+    const write = async (index: number): Promise<void> => {
+      const { client, up } = chains[index]!;
+      at = (at + 3000) % (BULK.length - 3000);
+      const octets = BULK.subarray(at, at + 3000);
+      const before = up.received;
+      client.write(octets);
+      hashes[index]!.update(octets);
+      await until('a little', () => up.received === before + octets.length);
+    };
+    // Each until nobody takes anything from it any more: its last writes wait, while others read on.
+    for (const [index, { up }] of chains.entries()) {
+      while (!up.source.isPaused()) await write(index);
+      expect(up.destination.writableLength).toBeGreaterThan(0);
+    }
+    const more = await chain(adoptPlain);
+    chains.push(more);
+    hashes.push(createHash('sha256'));
+    for (let count = 0; count < 20; count++) await write(chains.length - 1);
+    const arrived = await Promise.all(
+      chains.map(({ client, server }) => {
+        client.end();
+        return readAll(server);
+      }),
+    );
+    expect(arrived.map(({ sha256 }) => sha256)).toEqual(hashes.map((hash) => hash.digest('hex')));
   });
 });
 
