@@ -7,7 +7,7 @@ import { digits, judge, limitText, type Results, times, type Verdict, withUnit }
 
 const FIRST = 38;
 const WIDTHS: Readonly<Record<string, number>> = { direct: 14, haproxy: 26 };
-const COLUMN = 36;
+const COLUMN = 42;
 
 /** What is known of a target in a case: figure, ratio, aim, and whether it is reached. */
 function cell(one: Case, verdict: Verdict): string {
