@@ -125,8 +125,11 @@ await describeCluster('the commands of docs/upgrade.md', { operator: true, since
     await run(pause);
     const paused = await api.get(RABBITMQ, NAMESPACE, NAME, signal);
     expect(textAt(paused, 'metadata', 'labels', PAUSE_LABEL)).toBe('true');
-    await run(remove!);
-    expect(await api.get(CLUSTER, NAMESPACE, NAME, signal)).toBeUndefined();
+    // The cluster-operator makes one again that is deleted while it is reconciled, as this one may be still.
+    await eventually('the cluster is gone', async () => {
+      await run(remove!);
+      return (await api.get(CLUSTER, NAMESPACE, NAME, signal)) === undefined;
+    });
     await eventually('the Secret is collected', async () => {
       return (await api.get(SECRET, NAMESPACE, `${NAME}-default-user`, signal)) === undefined;
     });
